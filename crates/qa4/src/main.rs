@@ -1,0 +1,3 @@
+//! qa4: the administrator's command line.
+
+fn main() {}

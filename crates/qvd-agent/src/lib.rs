@@ -1,0 +1,1 @@
+//! VMA, the agent inside each desktop.

@@ -1,0 +1,1 @@
+//! Password hashes and authentication plug-ins.

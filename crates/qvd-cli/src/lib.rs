@@ -1,0 +1,1 @@
+//! qa4, the administrator's command line.

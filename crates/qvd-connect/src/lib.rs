@@ -1,0 +1,1 @@
+//! The client library: log in, choose a desktop, run nxproxy.

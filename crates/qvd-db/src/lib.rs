@@ -1,0 +1,1 @@
+//! QVD-DB: the only place with SQL.

@@ -1,0 +1,1 @@
+//! Desktops and their storage: LXC, images, base trees, overlays, homes.

@@ -1,0 +1,1 @@
+//! Bring a node up and down, explain what runs.

@@ -1,0 +1,209 @@
+//! The registry of configuration keys: what may be set, where, and what it means.
+//!
+//! One table in code ([`KEYS`]); documentation, validation, completion and forms are made from it.
+//! Facts: `spec/config-keys.md`.
+
+mod keys;
+
+pub use keys::KEYS;
+
+/// What a value must look like. A value is always text; the kind says how it is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Any text.
+    Text,
+    /// Empty and `0` are false, everything else is true (as existing files expect).
+    Bool,
+    /// A whole number in this range.
+    Int {
+        /// Smallest accepted value.
+        min: i64,
+        /// Largest accepted value.
+        max: i64,
+    },
+    /// A number that may have decimals.
+    Number,
+    /// Seconds; decimals allowed.
+    Seconds,
+    /// An absolute path.
+    Path,
+    /// An absolute path of a program, without arguments.
+    Program,
+    /// An IPv4 address.
+    Address,
+    /// An IPv4 netmask, dotted or as prefix length.
+    Netmask,
+    /// Comma-separated words.
+    List,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// PEM text.
+    Pem,
+}
+
+/// Where a key may be set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Only in the configuration file: needed before the database, or names programs and host paths.
+    File,
+    /// In the file, or as a global row of the database.
+    Global,
+    /// In the file, as a global row, or as a row of a tenant.
+    Tenant,
+}
+
+/// One key of the registry.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// The dotted name.
+    pub name: &'static str,
+    /// The built-in value, unexpanded; `None` if the key has none and must be set to be read.
+    pub default: Option<&'static str>,
+    /// How the value is read.
+    pub kind: Kind,
+    /// Where it may be set.
+    pub scope: Scope,
+    /// Whether the value is masked wherever it is shown.
+    pub secret: bool,
+    /// One sentence for people.
+    pub help: &'static str,
+}
+
+/// Why a value does not fit its key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {problem}")]
+pub struct InvalidValue {
+    /// The key.
+    pub key: String,
+    /// What is wrong, without the value where the key is secret.
+    pub problem: String,
+}
+
+/// The registered key of this name.
+pub fn key(name: &str) -> Option<&'static Key> {
+    KEYS.binary_search_by(|k| k.name.cmp(name)).ok().and_then(|i| KEYS.get(i))
+}
+
+impl Key {
+    /// Checks an expanded value.
+    pub fn check(&self, value: &str) -> Result<(), InvalidValue> {
+        let fits = match self.kind {
+            Kind::Text | Kind::Bool | Kind::List => true,
+            Kind::Int { min, max } => value.parse::<i64>().is_ok_and(|n| (min..=max).contains(&n)),
+            Kind::Number => value.parse::<f64>().is_ok_and(f64::is_finite),
+            Kind::Seconds => value.parse::<f64>().is_ok_and(|n| n.is_finite() && n >= 0.0),
+            Kind::Path => value.starts_with('/'),
+            Kind::Program => value.starts_with('/') && !value.contains(char::is_whitespace),
+            Kind::Address => value.parse::<std::net::Ipv4Addr>().is_ok(),
+            Kind::Netmask => crate::network::prefix_length(value).is_ok(),
+            Kind::Word(words) => words.contains(&value),
+            Kind::Pem => value.contains("-----BEGIN "),
+        };
+        if fits {
+            return Ok(());
+        }
+        let found = if self.secret { "the value".to_owned() } else { format!("`{value}`") };
+        Err(InvalidValue {
+            key: self.name.to_owned(),
+            problem: format!("{found} is not {}", self.kind.describe()),
+        })
+    }
+}
+
+impl Kind {
+    /// The kind in words, with its article: `a whole number from 1 to 65535`.
+    pub fn describe(self) -> String {
+        match self {
+            Self::Text => "text".to_owned(),
+            Self::Bool => "a switch (empty or 0 is off, anything else is on)".to_owned(),
+            Self::Int { min, max } => format!("a whole number from {min} to {max}"),
+            Self::Number => "a number".to_owned(),
+            Self::Seconds => "a number of seconds".to_owned(),
+            Self::Path => "an absolute path".to_owned(),
+            Self::Program => "the absolute path of a program, without arguments".to_owned(),
+            Self::Address => "an IPv4 address".to_owned(),
+            Self::Netmask => "a netmask such as 255.255.0.0 or 16".to_owned(),
+            Self::List => "a comma-separated list".to_owned(),
+            Self::Word(words) => format!("one of {}", words.join(", ")),
+            Self::Pem => "PEM text".to_owned(),
+        }
+    }
+}
+
+/// The registered key that somebody probably meant by an unknown one: at most two edits away.
+pub fn suggestion(unknown: &str) -> Option<&'static str> {
+    KEYS.iter()
+        .map(|k| (distance(k.name, unknown), k.name))
+        .filter(|(d, _)| *d <= 2)
+        .min()
+        .map(|(_, name)| name)
+}
+
+/// Edit distance, counted up to 3.
+fn distance(a: &str, b: &str) -> usize {
+    if a.len().abs_diff(b.len()) > 2 {
+        return 3;
+    }
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        let mut next = vec![left];
+        for (cb, above) in b.iter().zip(row.iter().skip(1)) {
+            let cost = if ca == *cb { diagonal } else { 1 + diagonal.min(left).min(*above) };
+            diagonal = *above;
+            left = cost;
+            next.push(cost);
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or(0).min(3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_registry_is_sorted_so_that_it_can_be_searched() {
+        for pair in KEYS.windows(2) {
+            assert!(pair[0].name < pair[1].name, "{} before {}", pair[0].name, pair[1].name);
+        }
+        assert!(KEYS.iter().all(|k| key(k.name).is_some_and(|found| found.name == k.name)));
+    }
+
+    #[test]
+    fn literal_defaults_fit_their_own_kind() {
+        for k in KEYS {
+            if let Some(default) = k.default.filter(|d| !d.contains("${") && !d.is_empty()) {
+                k.check(default).unwrap();
+            }
+            assert!(k.help.ends_with('.'), "{} has no sentence", k.name);
+        }
+    }
+
+    #[test]
+    fn references_in_defaults_name_registered_keys() {
+        for k in KEYS {
+            let mut rest = k.default.unwrap_or_default();
+            while let Some((_, tail)) = rest.split_once("${") {
+                let (name, tail) = tail.split_once('}').unwrap();
+                assert!(key(name).is_some(), "{} refers to {name}", k.name);
+                rest = tail;
+            }
+        }
+    }
+
+    #[test]
+    fn near_misses_get_a_suggestion() {
+        assert_eq!(suggestion("l7r.prot"), Some("l7r.port"));
+        assert_eq!(suggestion("my.own.property"), None);
+    }
+
+    #[test]
+    fn a_refusal_names_key_and_expectation_and_hides_secrets() {
+        let error = key("l7r.port").unwrap().check("many").unwrap_err();
+        assert_eq!(error.to_string(), "l7r.port: `many` is not a whole number from 1 to 65535");
+    }
+}

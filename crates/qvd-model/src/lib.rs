@@ -1,0 +1,19 @@
+//! The vocabulary that every room of QVD shares.
+//!
+//! Pure data and pure functions: no sockets, no clock, no randomness. A name that exists on a wire, in a
+//! table or in a configuration file is spelled here once.
+
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod event;
+pub mod failure;
+pub mod ids;
+pub mod network;
+pub mod notify;
+pub mod states;
+mod words;
+
+pub use failure::{Failure, FailureCode};
+pub use ids::{AdminId, DiId, Generation, HostId, OsfId, TenantId, UserId, VmId};
+pub use states::{HostCommand, HostState, UserCommand, UserState, VmCommand, VmState};

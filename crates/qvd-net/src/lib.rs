@@ -1,0 +1,1 @@
+//! The desktop network of a node: bridge, firewall, DHCP and DNS.

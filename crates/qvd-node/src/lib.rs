@@ -1,0 +1,1 @@
+//! HKD, the House Keeping Daemon of a node.

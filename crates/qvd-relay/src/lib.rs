@@ -1,0 +1,1 @@
+//! TLS, the duplex relay and inherited sockets.

@@ -1,0 +1,1 @@
+//! L7R, the Level-7 Router that users connect to.

@@ -1,0 +1,1 @@
+//! Configuration layers, logs, metrics, signals, readiness, private PostgreSQL.

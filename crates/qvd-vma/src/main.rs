@@ -1,0 +1,3 @@
+//! qvd-vma: the agent inside each desktop.
+
+fn main() {}

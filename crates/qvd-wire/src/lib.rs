@@ -1,0 +1,3 @@
+//! Byte codecs of every QVD protocol, without I/O.
+
+#![forbid(unsafe_code)]

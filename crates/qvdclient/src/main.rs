@@ -1,0 +1,3 @@
+//! qvdclient: connect to a desktop from the command line.
+
+fn main() {}

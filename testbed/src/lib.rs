@@ -1,0 +1,1 @@
+//! A QVD cluster on one machine, for tests.
