@@ -1,1 +1,12 @@
-//! Configuration layers, logs, metrics, signals, readiness, private PostgreSQL.
+//! What every QVD daemon needs around its work: configuration layers, logs, signals, readiness and a private
+//! PostgreSQL for one-machine installations and tests.
+
+pub mod config;
+pub mod drain;
+pub mod log;
+pub mod properties;
+pub mod ready;
+pub mod signals;
+
+pub use config::{Config, Snapshot, Values};
+pub use drain::Drain;
