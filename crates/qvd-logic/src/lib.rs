@@ -1,3 +1,7 @@
-//! Decisions as pure state machines: lifecycle, session, placement, cluster, roles.
+//! Decisions as pure machines and functions: `step(event) -> effects`, no I/O.
+//!
+//! Time and randomness are arguments. Whatever can be wrong in logic is here, where it is property-tested.
 
 #![forbid(unsafe_code)]
+
+pub mod lifecycle;

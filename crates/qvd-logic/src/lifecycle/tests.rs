@@ -1,0 +1,200 @@
+//! Every start, failure and stop ends with nothing left to undo.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn failure(detail: &str) -> Failure {
+    Failure::new(FailureCode::Internal, detail)
+}
+
+/// Answers every operation with success until the machine waits for the outside.
+fn settle(machine: &mut Machine, mut effects: Vec<Effect>) -> Vec<Effect> {
+    let mut all = Vec::new();
+    loop {
+        let operation = effects
+            .iter()
+            .any(|e| matches!(e, Effect::Run(_) | Effect::KillAll | Effect::Undo(_) | Effect::ClearRow(_)));
+        all.append(&mut effects);
+        if !operation {
+            return all;
+        }
+        effects = machine.step(Event::Done).unwrap();
+    }
+}
+
+fn running() -> Machine {
+    let mut machine = Machine::new(false);
+    let effects = machine.step(Event::Start).unwrap();
+    settle(&mut machine, effects);
+    assert_eq!(machine.state(), State::Booting);
+    machine.step(Event::Alive).unwrap();
+    machine
+}
+
+#[test]
+fn a_start_runs_every_step_in_order_and_then_waits_for_the_agent() {
+    let mut machine = Machine::new(false);
+    let effects = machine.step(Event::Start).unwrap();
+    let effects = settle(&mut machine, effects);
+    let steps: Vec<Step> =
+        effects.iter().filter_map(|e| if let Effect::Run(s) = e { Some(*s) } else { None }).collect();
+    assert_eq!(steps, Step::ALL);
+    assert_eq!(effects[0], Effect::Persist(VmState::Starting));
+    let effects = machine.step(Event::Alive).unwrap();
+    assert_eq!(effects, [Effect::Persist(VmState::Running), Effect::ReleaseSlot]);
+}
+
+#[test]
+fn a_failure_at_each_step_undoes_exactly_what_was_begun() {
+    for (count, step) in Step::ALL.iter().enumerate() {
+        let mut machine = Machine::new(false);
+        machine.step(Event::Start).unwrap();
+        for _ in 0..count {
+            machine.step(Event::Done).unwrap();
+        }
+        assert_eq!(machine.state(), State::Starting(*step));
+        let effects = machine.step(Event::Failed(failure("full"))).unwrap();
+        let effects = settle(&mut machine, effects);
+        let undone: Vec<Undo> =
+            effects.iter().filter_map(|e| if let Effect::Undo(u) = e { Some(*u) } else { None }).collect();
+        let mut begun: Vec<Undo> = Step::ALL[..=count].iter().filter_map(|s| s.undo()).collect();
+        begun.reverse();
+        assert_eq!(undone, begun, "{step:?}");
+        assert_eq!(effects.last(), Some(&Effect::ClearRow(Some(failure("full")))));
+        assert_eq!(machine.state(), State::Stopped);
+    }
+}
+
+#[test]
+fn a_stop_while_starting_takes_effect_at_once() {
+    let mut machine = Machine::new(false);
+    machine.step(Event::Start).unwrap();
+    machine.step(Event::Done).unwrap();
+    let effects = machine.step(Event::Stop).unwrap();
+    assert_eq!(effects[..2], [Effect::Persist(VmState::Stopping), Effect::Cancel]);
+    settle(&mut machine, effects);
+    assert_eq!(machine.state(), State::Stopped);
+    assert_eq!(machine.failure().unwrap().code, FailureCode::Cancelled);
+}
+
+#[test]
+fn the_stop_ladder_goes_from_asking_to_killing() {
+    let mut machine = running();
+    let effects = machine.step(Event::Stop).unwrap();
+    assert!(effects.contains(&Effect::PowerOff));
+    let effects = machine.step(Event::Elapsed).unwrap();
+    assert!(effects.contains(&Effect::Halt));
+    let effects = machine.step(Event::Elapsed).unwrap();
+    assert_eq!(effects, [Effect::KillAll]);
+    settle(&mut machine, effects);
+    assert_eq!(machine.state(), State::Stopped);
+    assert_eq!(machine.failure(), None);
+}
+
+#[test]
+fn an_agent_that_powers_off_leaves_without_a_failure() {
+    let mut machine = running();
+    machine.step(Event::Stop).unwrap();
+    let effects = machine.step(Event::Ended(String::new())).unwrap();
+    let effects = settle(&mut machine, effects);
+    assert_eq!(effects.last(), Some(&Effect::ClearRow(None)));
+}
+
+#[test]
+fn a_failed_clean_up_is_a_zombie_that_is_tried_again() {
+    let mut machine = running();
+    machine.step(Event::Kill(FailureCode::Fenced)).unwrap();
+    machine.step(Event::Done).unwrap();
+    let effects = machine.step(Event::Failed(failure("busy"))).unwrap();
+    assert_eq!(effects, [Effect::Persist(VmState::Zombie), Effect::Arm(Timer::Retry(1))]);
+    let effects = machine.step(Event::Elapsed).unwrap();
+    assert_eq!(effects, [Effect::KillAll]);
+    assert_eq!(machine.public(), VmState::Zombie);
+    settle(&mut machine, effects);
+    assert_eq!(machine.state(), State::Stopped);
+    assert_eq!(machine.failure().unwrap().code, FailureCode::Fenced);
+}
+
+#[test]
+fn the_hypervisors_last_words_are_the_reason() {
+    let mut machine = Machine::new(false);
+    let effects = machine.step(Event::Start).unwrap();
+    settle(&mut machine, effects);
+    machine.step(Event::Ended("no such bridge\n".to_owned())).unwrap();
+    assert_eq!(machine.failure().unwrap().detail, "the hypervisor ended: no such bridge");
+}
+
+#[test]
+fn a_silent_agent_is_kept_for_inspection_only_if_asked() {
+    let mut machine = running();
+    machine.keep_silent = true;
+    machine.step(Event::Silent(failure("silent"))).unwrap();
+    assert_eq!(machine.public(), VmState::Debugging);
+    machine.step(Event::Alive).unwrap();
+    machine.keep_silent = false;
+    machine.step(Event::Silent(failure("silent"))).unwrap();
+    assert_eq!(machine.state(), State::Halting);
+}
+
+#[test]
+fn a_second_start_is_refused_and_changes_nothing() {
+    let mut machine = running();
+    let before = machine.clone();
+    assert!(machine.step(Event::Start).is_err());
+    assert_eq!(machine, before);
+}
+
+#[test]
+fn what_is_adopted_runs_on_and_what_is_abandoned_is_cleaned() {
+    let (machine, effects) = Machine::adopted(false, VmState::Running);
+    assert_eq!((machine.state(), effects), (State::Running, Vec::new()));
+    let (machine, _) = Machine::adopted(false, VmState::Starting);
+    assert_eq!(machine.state(), State::Booting);
+    let (mut machine, effects) = Machine::abandoned(failure("gone"));
+    settle(&mut machine, effects);
+    assert_eq!(machine.state(), State::Stopped);
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let event = prop_oneof![
+        Just(Event::Start),
+        Just(Event::Stop),
+        Just(Event::Kill(FailureCode::Fenced)),
+        Just(Event::Done),
+        Just(Event::Done),
+        Just(Event::Done),
+        Just(Event::Failed(failure("f"))),
+        Just(Event::Alive),
+        Just(Event::Silent(failure("s"))),
+        Just(Event::Ended(String::new())),
+        Just(Event::Elapsed),
+    ];
+    proptest::collection::vec(event, 0..60)
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_a_kill_and_patience_end_it_with_nothing_left(events in events()) {
+        let mut machine = Machine::new(false);
+        for event in events {
+            let before = machine.clone();
+            if machine.step(event).is_err() {
+                prop_assert_eq!(&machine, &before);
+            }
+            prop_assert!(machine.state() != State::Stopped || machine.undo.is_empty());
+            prop_assert!(machine.undo.len() <= Step::ALL.len());
+        }
+        if machine.state() != State::Stopped {
+            let _ = machine.step(Event::Kill(FailureCode::Fenced));
+            for _ in 0..40 {
+                if machine.state() == State::Stopped {
+                    break;
+                }
+                let _ = machine.step(Event::Done);
+            }
+            prop_assert_eq!(machine.state(), State::Stopped);
+            prop_assert!(machine.undo.is_empty());
+        }
+    }
+}
