@@ -1,3 +1,5 @@
 //! Byte codecs of every QVD protocol, without I/O.
 
 #![forbid(unsafe_code)]
+
+pub mod http;

@@ -1,0 +1,39 @@
+//! The HTTP/1.1 dialect of the desktop port and of the agent (`spec/protocol.md` 2, 3.1, 4).
+//!
+//! Existing clients need exact-case names, heads in one piece, bare line feeds and `102` answers, which HTTP
+//! libraries do not give; so both sides are written here. No I/O: parsers are fed bytes as they come and
+//! never hold more than their limits, writers return the bytes of one write.
+
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::as_conversions))]
+
+mod client;
+mod credentials;
+mod headers;
+mod lines;
+mod query;
+mod request;
+mod response;
+mod vms;
+
+pub use client::{Answer, Get, ResponseError, ResponseHead, ResponseParser};
+pub use credentials::{Credentials, auth_variables};
+pub use headers::Headers;
+pub use query::{Query, encode_component};
+pub use request::{Limits, Method, Request, RequestError, RequestParser, Version};
+pub use response::{Reply, SlaveKey, Status, progress, switching};
+pub use vms::{VmEntry, VmList, decode_vms, encode_vms};
+
+/// The value of `Upgrade` that turns a connection into the raw NX stream.
+pub const UPGRADE_QVD: &str = "QVD/1.0";
+/// Response header that carries a progress message.
+pub const VM_INFO: &str = "X-QVD-VM-Info";
+/// Response header that carries the key of the slave channel.
+pub const SLAVE_KEY: &str = "X-QVD-Slave-Key";
+
+/// Text out of bytes of unknown encoding: UTF-8 where it is, else Latin-1 (`spec/protocol.md` 3.1).
+pub fn text(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => bytes.iter().map(|b| char::from(*b)).collect(),
+    }
+}
