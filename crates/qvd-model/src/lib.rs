@@ -16,4 +16,5 @@ mod words;
 
 pub use failure::{Failure, FailureCode};
 pub use ids::{AdminId, DiId, Generation, HostId, OsfId, TenantId, UserId, VmId};
-pub use states::{HostCommand, HostState, UserCommand, UserState, VmCommand, VmState};
+pub use states::{HostCommand, HostState, SessionState, UserCommand, UserState, VmCommand, VmState};
+pub use words::UnknownWord;

@@ -55,6 +55,28 @@ words! {
 }
 
 words! {
+    /// The X session of a desktop, as its agent tells it (`x_state`, `spec/vma.md` 4.1).
+    pub enum SessionState: "session state" {
+        /// No session.
+        Stopped = "stopped",
+        /// A session is being started or resumed.
+        Starting = "starting",
+        /// The user's account or home is being made.
+        Provisioning = "provisioning",
+        /// The session waits for the link of a client.
+        Listening = "listening",
+        /// A client is linked.
+        Connected = "connected",
+        /// The session lets go of its client.
+        Suspending = "suspending",
+        /// The session lives without a client.
+        Suspended = "suspended",
+        /// The session ends.
+        Stopping = "stopping",
+    }
+}
+
+words! {
     /// `host_runtimes.state`.
     pub enum HostState: "host state" {
         /// No HKD.

@@ -3,3 +3,6 @@
 #![forbid(unsafe_code)]
 
 pub mod http;
+mod json;
+pub mod nx;
+pub mod rpc;

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::json::ascii;
+
 /// One VM of the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VmEntry {
@@ -53,21 +55,6 @@ pub fn encode_vms(entries: &[VmEntry]) -> VmList {
     }
     body.push_str("]\n");
     VmList { body: body.into_bytes(), left_out: entries.len().saturating_sub(fitting) }
-}
-
-fn ascii(json: &str) -> String {
-    let mut text = String::with_capacity(json.len());
-    for c in json.chars() {
-        if c.is_ascii() {
-            text.push(c);
-        } else {
-            let mut units = [0; 2];
-            for unit in c.encode_utf16(&mut units) {
-                text.push_str(&format!("\\u{unit:04x}"));
-            }
-        }
-    }
-    text
 }
 
 /// Why a list cannot be used.

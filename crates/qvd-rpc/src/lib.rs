@@ -1,0 +1,145 @@
+//! Calls to the agent inside a desktop (`spec/vma.md` 2): what router and node use.
+//!
+//! Each call is a TCP connection of its own, as existing agents expect, and has a deadline that covers all of
+//! it. The address comes from the VM's row; the secret from its column `vma_secret`.
+
+mod error;
+
+pub use error::AgentError;
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use qvd_model::SessionState;
+use qvd_wire::http::{Answer, ResponseParser};
+use qvd_wire::rpc::{Call, MAX_BODY, Reply};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// The agent of one desktop. Cheap to make; holds no connection.
+#[derive(Debug, Clone)]
+pub struct Agent {
+    /// The desktop's address.
+    pub address: IpAddr,
+    /// The agent's port (`internal.vm.port.vma`).
+    pub port: u16,
+    /// The secret of this start of the desktop; agents of existing images ignore it.
+    pub secret: Option<SecretString>,
+}
+
+impl Agent {
+    /// The agent at this address.
+    pub fn new(address: impl Into<IpAddr>, port: u16, secret: Option<SecretString>) -> Self {
+        Self { address: address.into(), port, secret }
+    }
+
+    /// Whether the agent answers at all.
+    pub async fn ping(&self, limit: Duration) -> Result<(), AgentError> {
+        self.call(Call::new("ping"), limit).await.map(drop)
+    }
+
+    /// Starts the X session, or resumes it. `parameters` is the whole bag of `spec/vma.md` 2.1.
+    ///
+    /// A session that is busy, connected for example, is an [`AgentError::Failed`]; try again a second later.
+    pub async fn x_start<N, V>(
+        &self,
+        parameters: impl IntoIterator<Item = (N, V)>,
+        limit: Duration,
+    ) -> Result<(), AgentError>
+    where
+        N: Into<String>,
+        V: Into<String>,
+    {
+        self.call(Call::new("x_start").with_arguments(parameters), limit).await.map(drop)
+    }
+
+    /// What the X session is doing.
+    pub async fn x_state(&self, limit: Duration) -> Result<SessionState, AgentError> {
+        let value = self.call(Call::new("x_state"), limit).await?;
+        let word = value.as_str().unwrap_or_default();
+        word.parse().map_err(|source| AgentError::State { agent: self.socket(), source })
+    }
+
+    /// Makes the session let go of its client.
+    pub async fn x_suspend(&self, limit: Duration) -> Result<(), AgentError> {
+        self.call(Call::new("x_suspend"), limit).await.map(drop)
+    }
+
+    /// Ends the session.
+    pub async fn x_stop(&self, limit: Duration) -> Result<(), AgentError> {
+        self.call(Call::new("x_stop"), limit).await.map(drop)
+    }
+
+    /// Powers the desktop off. Agents of existing images report an error although they do it; such an
+    /// [`AgentError::Failed`] is no reason to skip the wait for the end of the desktop.
+    pub async fn poweroff(&self, limit: Duration) -> Result<(), AgentError> {
+        self.call(Call::new("poweroff"), limit).await.map(drop)
+    }
+
+    /// Tells the desktop that it has passed its soft limit. The times are written as PostgreSQL writes them.
+    pub async fn expire(
+        &self,
+        soft: Option<&str>,
+        hard: Option<&str>,
+        limit: Duration,
+    ) -> Result<(), AgentError> {
+        let times = [("vm.expiration.soft", soft), ("vm.expiration.hard", hard)];
+        let arguments = times.into_iter().filter_map(|(name, time)| Some((name, time?)));
+        self.call(Call::new("expire").with_arguments(arguments), limit).await.map(drop)
+    }
+
+    /// Makes one call and returns its value.
+    pub async fn call(&self, call: Call, limit: Duration) -> Result<Value, AgentError> {
+        let call = match &self.secret {
+            Some(secret) => call.with_secret(secret.expose_secret()),
+            None => call,
+        };
+        let method = call.method().to_owned();
+        let agent = self.socket();
+        let (status, body) = match tokio::time::timeout(limit, exchange(agent, &call)).await {
+            Ok(response) => response?,
+            Err(_) => return Err(AgentError::Timeout { agent, method, limit }),
+        };
+        if !(200..300).contains(&status) {
+            let text = String::from_utf8_lossy(&body).trim().to_owned();
+            return Err(AgentError::Status { agent, method, status, text });
+        }
+        match Reply::decode(&body).map_err(|source| AgentError::Malformed { agent, source })? {
+            Reply::Value(value) => Ok(value),
+            Reply::Error(message) => Err(AgentError::Failed { agent, method, message }),
+        }
+    }
+
+    fn socket(&self) -> SocketAddr {
+        SocketAddr::new(self.address, self.port)
+    }
+}
+
+/// One connection: the call, then the final answer to it, as status and body.
+async fn exchange(agent: SocketAddr, call: &Call) -> Result<(u16, Vec<u8>), AgentError> {
+    let lost = |source| AgentError::Lost { agent, source };
+    let not_http = |source| AgentError::NotHttp { agent, source };
+    let mut stream = TcpStream::connect(agent).await.map_err(|e| AgentError::connect(agent, e))?;
+    stream.write_all(&call.encode()).await.map_err(lost)?;
+    let mut parser = ResponseParser::new(MAX_BODY);
+    let mut buffer = vec![0; 4096];
+    loop {
+        let count = stream.read(&mut buffer).await.map_err(lost)?;
+        if count == 0 {
+            return match parser.finish() {
+                Ok(Some(Answer::Final(head, body))) => Ok((head.status, body)),
+                _ => Err(lost(std::io::ErrorKind::UnexpectedEof.into())),
+            };
+        }
+        parser.feed(buffer.get(..count).unwrap_or_default());
+        while let Some(answer) = parser.answer().map_err(not_http)? {
+            match answer {
+                Answer::Final(head, body) => return Ok((head.status, body)),
+                Answer::Switched(head) => return Ok((head.status, Vec::new())),
+                Answer::Interim(_) => {}
+            }
+        }
+    }
+}
