@@ -5,9 +5,11 @@
 
 #![forbid(unsafe_code)]
 
+pub mod action;
 pub mod config;
 pub mod event;
 pub mod failure;
+pub mod filter;
 pub mod ids;
 pub mod network;
 pub mod notify;
