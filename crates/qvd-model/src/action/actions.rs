@@ -1,0 +1,88 @@
+//! The table of actions (`spec/api.md` 5.1).
+
+use super::Inquiry::{CurrentAdministrator, Staging};
+use super::Order::{Disconnect, Start, Stop};
+use super::Verb::{Create, CreateOrUpdate, Delete, Execute, Inquire, List, Update};
+use super::{Action, Object, Verb};
+
+const fn action(name: &'static str, verb: Verb, object: Object, acls: &'static [&'static str]) -> Action {
+    Action { name, verb, object, acls, channels: &[] }
+}
+
+impl Action {
+    const fn refreshed_by(mut self, channels: &'static [&'static str]) -> Self {
+        self.channels = channels;
+        self
+    }
+}
+
+const USER_CHANNELS: &[&str] =
+    &["user_created", "user_deleted", "user_changed", "vm_created", "vm_deleted", "vm_changed"];
+const VM_CHANNELS: &[&str] =
+    &["vm_created", "vm_deleted", "vm_changed", "user_created", "user_deleted", "di_changed"];
+const HOST_CHANNELS: &[&str] =
+    &["host_created", "host_deleted", "host_changed", "vm_created", "vm_deleted", "vm_changed"];
+const OSF_CHANNELS: &[&str] = &[
+    "osf_created",
+    "osf_deleted",
+    "osf_changed",
+    "vm_created",
+    "vm_deleted",
+    "di_created",
+    "di_deleted",
+    "di_changed",
+];
+
+/// Every action.
+pub const ACTIONS: &[Action] = &[
+    action("current_admin_setup", Inquire(CurrentAdministrator), Object::OwnAdministrator, &[]),
+    action("myadmin_update", Update, Object::OwnAdministrator, &[]),
+    action("user_get_list", List, Object::User, &["user.see-main.", "tenant.see.user-list"])
+        .refreshed_by(USER_CHANNELS),
+    action("user_create", Create, Object::User, &["user.create."]),
+    action("user_update", Update, Object::User, &["user.update.*"]),
+    action("user_delete", Delete, Object::User, &["user.delete.*", "tenant.purge."]),
+    action("vm_get_list", List, Object::Vm, &["vm.see-main.", "*.see.vm-list"]).refreshed_by(VM_CHANNELS),
+    action("vm_create", Create, Object::Vm, &["vm.create.*"]),
+    action("vm_update", Update, Object::Vm, &["vm.update.*"]),
+    action("vm_delete", Delete, Object::Vm, &["vm.delete.*", "tenant.purge."]),
+    action("vm_start", Execute(Start), Object::Vm, &["vm.update.state"]),
+    action("vm_stop", Execute(Stop), Object::Vm, &["vm.update.state", "host.update.stop-vms"]),
+    action("vm_user_disconnect", Execute(Disconnect), Object::Vm, &["vm.update.disconnect-user"]),
+    action("host_get_list", List, Object::Host, &["host.see-main."]).refreshed_by(HOST_CHANNELS),
+    action("host_create", Create, Object::Host, &["host.create.*"]),
+    action("host_update", Update, Object::Host, &["host.update.*"]),
+    action("host_delete", Delete, Object::Host, &["host.delete."]),
+    action("osf_get_list", List, Object::Osf, &["osf.see-main."]).refreshed_by(OSF_CHANNELS),
+    action("osf_create", Create, Object::Osf, &["osf.create.*"]),
+    action("osf_update", Update, Object::Osf, &["osf.update.*"]),
+    action("osf_delete", Delete, Object::Osf, &["osf.delete.*", "tenant.purge."]),
+    action("di_get_list", List, Object::Di, &["di.see-main.", "*.see.di-list"]).refreshed_by(&[
+        "di_created",
+        "di_deleted",
+        "di_changed",
+    ]),
+    action("di_create", Create, Object::Di, &["di.create.*"]),
+    action("di_update", Update, Object::Di, &["di.update.*"]),
+    action("di_delete", Delete, Object::Di, &["di.delete.*", "tenant.purge."]),
+    action("dis_in_staging", Inquire(Staging), Object::Di, &["di.create.*"]),
+    action("tag_get_list", List, Object::Tag, &["vm.create.", "vm.update.*"]),
+    action("tenant_get_list", List, Object::Tenant, &["tenant.see-main."]),
+    action("tenant_create", Create, Object::Tenant, &["tenant.create.*"]),
+    action("tenant_update", Update, Object::Tenant, &["tenant.update.*"]),
+    action("tenant_delete", Delete, Object::Tenant, &["tenant.delete.*"]),
+    action("administrator_get_list", List, Object::Administrator, &["administrator.see-main.*"]),
+    action("administrator_create", Create, Object::Administrator, &["administrator.create.*"]),
+    action("administrator_update", Update, Object::Administrator, &["administrator.update.*"]),
+    action(
+        "administrator_delete",
+        Delete,
+        Object::Administrator,
+        &["administrator.delete.*", "tenant.purge."],
+    ),
+    action("config_get", List, Object::Config, &["config.qvd.*", "tenant.purge."])
+        .refreshed_by(&["qvd_config_changed"]),
+    action("config_set", CreateOrUpdate, Object::Config, &["config.qvd.*"]),
+    action("config_delete", Delete, Object::Config, &["config.qvd.*", "tenant.purge."]),
+    action("event_get_list", List, Object::Event, &["*.see-main."]),
+];

@@ -1,0 +1,316 @@
+//! The registry of the administration plane: which objects there are, what their fields are, which actions
+//! exist on them, and who may use what (`spec/api.md` 4, 5 and 7.4).
+//!
+//! One set of tables in code. The API validates and executes from it, `qa4` takes its names, columns and help
+//! from it, and tests walk it, so that a new action cannot be forgotten anywhere. SQL is not here: `qvd-db`
+//! maps the fields to columns.
+
+mod actions;
+mod entities;
+mod field;
+mod status;
+
+pub use actions::ACTIONS;
+pub use field::{Access, Field, InvalidArgument, Kind, Show};
+pub use status::Status;
+
+use crate::words::words;
+
+words! {
+    /// What an action is about; the word is the one of `log.qvd_object`.
+    pub enum Object: "object" {
+        /// A VM.
+        Vm = "vm",
+        /// A user of desktops.
+        User = "user",
+        /// A server node.
+        Host = "host",
+        /// A flavour.
+        Osf = "osf",
+        /// A disk image.
+        Di = "di",
+        /// A tag of a disk image.
+        Tag = "tag",
+        /// A tenant.
+        Tenant = "tenant",
+        /// An administrator.
+        Administrator = "administrator",
+        /// The administrator who asks.
+        OwnAdministrator = "own_administrator",
+        /// A configuration setting.
+        Config = "config",
+        /// A line of an object's story.
+        Event = "event",
+    }
+}
+
+/// What an action does with its object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verb {
+    /// Lists rows.
+    List,
+    /// Makes one.
+    Create,
+    /// Makes or changes one, found by its natural key.
+    CreateOrUpdate,
+    /// Changes the selected ones.
+    Update,
+    /// Removes the selected ones.
+    Delete,
+    /// Gives the selected ones an order.
+    Execute(Order),
+    /// Answers one object of its own shape.
+    Inquire(Inquiry),
+}
+
+/// An order to VMs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Order {
+    /// Start it.
+    Start,
+    /// Stop it.
+    Stop,
+    /// End the connection of its user.
+    Disconnect,
+}
+
+/// A question that is not a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Inquiry {
+    /// Who am I and what may I do: the login call.
+    CurrentAdministrator,
+    /// Which files wait in the staging directory.
+    Staging,
+}
+
+/// One action.
+#[derive(Debug, Clone, Copy)]
+pub struct Action {
+    /// Its name on the wire.
+    pub name: &'static str,
+    /// What it does.
+    pub verb: Verb,
+    /// On what.
+    pub object: Object,
+    /// One of these ACLs is needed; none are listed for actions of every administrator.
+    pub acls: &'static [&'static str],
+    /// Channels after whose notifications the answer may have changed.
+    pub channels: &'static [&'static str],
+}
+
+/// One kind of object.
+#[derive(Debug, Clone, Copy)]
+pub struct Entity {
+    /// Which one.
+    pub object: Object,
+    /// Its fields in the order in which they are listed.
+    pub fields: &'static [Field],
+    /// Other names that people use for fields, everywhere.
+    pub aliases: &'static [(&'static str, &'static str)],
+    /// Nested operations, by their flattened name.
+    pub nested: &'static [Nested],
+    /// How rows belong to tenants.
+    pub tenancy: Tenancy,
+    /// The field that `qa4` compares a bare name with, and that names a row in messages and records.
+    pub key: &'static str,
+    /// Filters of `update`, `delete` and `execute`, apart from `id` and `tenant_id`.
+    pub selectors: &'static [&'static str],
+    /// What `qa4` shows when no fields are asked for, under the name that it is shown by.
+    pub columns: &'static [&'static str],
+}
+
+/// How the rows of an object belong to tenants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tenancy {
+    /// They do not.
+    None,
+    /// By their own column; a super-administrator names the tenant of new ones.
+    Own,
+    /// Through the row that they belong to.
+    Inherited,
+    /// They are the tenants.
+    Itself,
+}
+
+/// An operation inside an argument whose name begins and ends with two underscores.
+#[derive(Debug, Clone, Copy)]
+pub struct Nested {
+    /// The flattened name, e.g. `__tags_changes__create`.
+    pub name: &'static str,
+    /// The verb of the action it may be part of.
+    pub verb: Verb,
+    /// What it does.
+    pub change: Change,
+    /// One of these ACLs is needed.
+    pub acls: &'static [&'static str],
+}
+
+/// What a nested operation does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// Gives tags.
+    AddTags,
+    /// Takes tags away.
+    RemoveTags,
+}
+
+/// The action of this name.
+pub fn action(name: &str) -> Option<&'static Action> {
+    ACTIONS.iter().find(|a| a.name == name)
+}
+
+/// The action that does `verb` to `object`.
+pub fn action_for(object: Object, verb: Verb) -> Option<&'static Action> {
+    ACTIONS.iter().find(|a| a.object == object && a.verb == verb)
+}
+
+/// What is known about an object.
+pub const fn entity(object: Object) -> &'static Entity {
+    match object {
+        Object::Vm => &entities::VM,
+        Object::User => &entities::USER,
+        Object::Host => &entities::HOST,
+        Object::Osf => &entities::OSF,
+        Object::Di => &entities::DI,
+        Object::Tag => &entities::TAG,
+        Object::Tenant => &entities::TENANT,
+        Object::Administrator => &entities::ADMINISTRATOR,
+        Object::OwnAdministrator => &entities::OWN_ADMINISTRATOR,
+        Object::Config => &entities::CONFIG,
+        Object::Event => &entities::EVENT,
+    }
+}
+
+impl Verb {
+    /// The word of `log.type_of_action`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::List | Self::Inquire(_) => "see",
+            Self::Create => "create",
+            Self::CreateOrUpdate => "create_or_update",
+            Self::Update => "update",
+            Self::Delete => "delete",
+            Self::Execute(_) => "exec",
+        }
+    }
+
+    /// Whether it changes something.
+    pub const fn changes(self) -> bool {
+        !matches!(self, Self::List | Self::Inquire(_))
+    }
+}
+
+impl Entity {
+    /// The field of this name; aliases are resolved.
+    pub fn field(&self, name: &str) -> Option<&'static Field> {
+        let fields: &'static [Field] = self.fields;
+        let name = self.resolve(name);
+        fields.iter().find(|f| f.name == name)
+    }
+
+    /// The proper name for an alias; other names stay as they are.
+    pub fn resolve<'a>(&self, name: &'a str) -> &'a str {
+        let proper = self.aliases.iter().find(|(alias, _)| *alias == name).map(|(_, proper)| *proper);
+        proper.unwrap_or(name)
+    }
+
+    /// The names that `action` accepts as filters, before ACLs are looked at.
+    pub fn accepts_filter(&self, action: &Action, field: &Field) -> bool {
+        match action.verb {
+            Verb::List => field.filter,
+            Verb::Update | Verb::Delete | Verb::Execute(_) if self.object == Object::OwnAdministrator => {
+                false
+            }
+            Verb::Update | Verb::Delete | Verb::Execute(_) => {
+                let always = match field.name {
+                    "id" => true,
+                    "tenant_id" => !matches!(self.tenancy, Tenancy::None | Tenancy::Itself),
+                    _ => false,
+                };
+                always || self.selectors.contains(&field.name)
+            }
+            Verb::Create | Verb::CreateOrUpdate | Verb::Inquire(_) => false,
+        }
+    }
+
+    /// Filters without which `action` would touch too much.
+    pub fn mandatory_filter(&self, action: &Action) -> Option<&'static str> {
+        match (action.verb, self.object) {
+            (_, Object::OwnAdministrator) => None,
+            (Verb::Delete, Object::Config) => Some("key"),
+            (Verb::Update | Verb::Delete, _) => Some("id"),
+            _ => None,
+        }
+    }
+
+    /// The id field that an argument names by a readable one: `user_name` stands for `user_id` in `vm_create`.
+    pub fn named_by(&self, name: &str) -> Option<&'static Field> {
+        let fields: &'static [Field] = self.fields;
+        let name = self.resolve(name);
+        fields.iter().find(|f| f.named_by == Some(name))
+    }
+}
+
+/// Whether the ACL `name` is one that `pattern` means: `*` stands for any text, once.
+pub fn acl_matches(pattern: &str, name: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == name,
+        Some((head, tail)) => {
+            name.len() >= head.len() + tail.len() && name.starts_with(head) && name.ends_with(tail)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_every_word_resolves() {
+        let mut actions = HashSet::new();
+        assert!(ACTIONS.iter().all(|a| actions.insert(a.name)));
+        for object in Object::ALL {
+            let entity = entity(*object);
+            assert_eq!(entity.object, *object);
+            let mut names = HashSet::new();
+            for field in entity.fields {
+                assert!(names.insert(field.name), "{object}: {} twice", field.name);
+                assert!(!field.help.is_empty(), "{object}: {} has no help", field.name);
+            }
+            for (alias, proper) in entity.aliases {
+                assert!(names.contains(proper), "{object}: {alias} leads nowhere");
+                assert!(!names.contains(alias), "{object}: {alias} hides a field");
+            }
+            for column in entity.columns {
+                assert!(names.contains(entity.resolve(column)), "{object}: column {column}");
+            }
+            for selector in entity.selectors {
+                assert!(names.contains(selector), "{object}: selector {selector}");
+            }
+            assert!(names.contains(entity.key), "{object}: key");
+        }
+    }
+
+    #[test]
+    fn what_can_be_changed_belongs_to_an_action() {
+        for object in Object::ALL {
+            let has = |verb| action_for(*object, verb).is_some();
+            let entity = entity(*object);
+            let creates = has(Verb::Create) || has(Verb::CreateOrUpdate);
+            assert_eq!(creates, entity.fields.iter().any(|f| f.create != Access::No), "{object}");
+            let updates = has(Verb::Update) || has(Verb::CreateOrUpdate);
+            assert_eq!(updates, entity.fields.iter().any(|f| f.update.is_some()), "{object}");
+        }
+    }
+
+    #[test]
+    fn acl_patterns() {
+        assert!(acl_matches("di.create.*", "di.create."));
+        assert!(acl_matches("*.see.vm-list", "osf.see.vm-list"));
+        assert!(!acl_matches("*.see.vm-list", "osf.see.vm-list-block"));
+        assert!(!acl_matches("user.create.", "user.create.properties"));
+        assert!(!acl_matches("ab*ba", "aba"));
+    }
+}

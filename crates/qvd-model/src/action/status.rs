@@ -1,0 +1,107 @@
+//! Status codes of the API and the text that people see with them (`spec/api.md` 6.2).
+
+macro_rules! statuses {
+    ($($(#[$meta:meta])* $name:ident = $code:literal, $message:literal;)+) => {
+        /// The outcome of a request. Numbers are stable; ours are above 9000.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Status { $($(#[$meta])* #[doc = $message] $name,)+ }
+
+        impl Status {
+            /// Every status, by number.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
+
+            /// Its number on the wire.
+            pub const fn code(self) -> u16 {
+                match self { $(Self::$name => $code,)+ }
+            }
+
+            /// What people read.
+            pub const fn message(self) -> &'static str {
+                match self { $(Self::$name => $message,)+ }
+            }
+        }
+    };
+}
+
+statuses! {
+    Done = 0, "Successful completion";
+    Internal = 1100, "The server could not do this";
+    PartialFailure = 1200, "Some of the selected objects could not be processed";
+    NothingMatched = 1300, "No object matches; nothing was changed";
+    DatabaseAway = 2100, "The database cannot be reached at the moment; try again";
+    CopyFailed = 2210, "The file could not be copied from the staging directory";
+    NoSpace = 2211, "The copy is incomplete; there is possibly no space left in the images directory";
+    ImagesMissing = 2220, "The images directory cannot be used";
+    StagingMissing = 2230, "The staging directory cannot be used";
+    NotInStaging = 2240, "The file is not in the staging directory";
+    NoFilePart = 2250, "The upload contains no file";
+    UploadNotMoved = 2251, "The uploaded file could not be put into the images directory";
+    ImageNotFound = 2290, "There is no such disk image";
+    NotAuthenticated = 3200, "Login, password or tenant is wrong, or you are not logged in";
+    SessionExpired = 3300, "The session has expired; log in again";
+    SessionNotExtended = 3400, "The session could not be extended; log in again";
+    TenantBlocked = 3500, "The tenant is blocked";
+    LogoutFailed = 3600, "The session could not be closed";
+    UnknownAction = 4100, "There is no such action";
+    NoAction = 4110, "The request names no action";
+    ActionNotAllowed = 4210, "You may not do this";
+    FilterNotAllowed = 4220, "You may not filter by this";
+    ArgumentNotAllowed = 4230, "You may not set this";
+    FieldNotAllowed = 4250, "You may not see this field";
+    OrderNotAllowed = 4260, "You may not order by this field";
+    NotConnected = 5110, "The user cannot be disconnected in this state";
+    NotStoppable = 5120, "The VM cannot be stopped in this state";
+    NotStartable = 5130, "The VM cannot be started in this state";
+    NoHost = 5140, "No host can take the VM";
+    OwnDeletion = 5200, "Administrators cannot delete themselves";
+    NotJson = 6100, "The request is not valid JSON";
+    UnknownFilter = 6210, "There is no such filter";
+    MissingFilter = 6220, "A mandatory filter is missing";
+    UnknownArgument = 6230, "There is no such argument";
+    MissingArgument = 6240, "A mandatory argument is missing";
+    UnknownField = 6250, "There is no such field";
+    WrongType = 6310, "A value has the wrong type";
+    WrongFilterValue = 6320, "A filter has a value of the wrong type";
+    WrongArgumentValue = 6330, "An argument has a value of the wrong type";
+    WrongTag = 6350, "A tag is not acceptable";
+    NoValue = 6410, "A value is needed";
+    NoTagValue = 6430, "A tag needs a value";
+    UnknownDirection = 6600, "The order is neither -asc nor -desc";
+    UnknownOrder = 6610, "There is no such field to order by";
+    UnknownReference = 7100, "An object that is referred to does not exist";
+    ForeignReference = 7110, "An object that is referred to does not exist";
+    HasDependents = 7120, "Other objects depend on it";
+    Duplicate = 7200, "There is one already";
+    TenantsDiffer = 7300, "The user and the OSF belong to different tenants";
+    VmNotStopped = 7310, "A VM must be stopped before it is deleted";
+    ImageInUse = 7320, "VMs are running this disk image";
+    HostRunning = 7321, "A host must be stopped before it is deleted";
+    FixedTag = 7330, "The tag is fixed to another disk image of this OSF";
+    TagNotRemovable = 7340, "Fixed tags, `head` and `default` cannot be removed, only moved";
+    SoftAfterHard = 7360, "The soft expiration is later than the hard one";
+    SeveralTenants = 7373, "There are several tenants";
+    KeyNotDeclared = 7382, "Only super-administrators may add new keys";
+    NotAnImage = 9001, "The file is not a disk image";
+    ImageDamaged = 9002, "The disk image is damaged or incomplete";
+    TooLarge = 9003, "The request is too large";
+    KeyOfFile = 9004, "Only the configuration file may set this key";
+    TooManyAttempts = 9005, "Too many failed attempts; wait a little and try again";
+}
+
+impl Status {
+    /// The status of a number.
+    pub fn from_code(code: u16) -> Option<Self> {
+        Self::ALL.iter().copied().find(|s| s.code() == code)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_and_sorted() {
+        assert!(Status::ALL.windows(2).all(|pair| pair[0].code() < pair[1].code()));
+        assert_eq!(Status::from_code(7310), Some(Status::VmNotStopped));
+    }
+}
