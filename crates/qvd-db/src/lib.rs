@@ -1,1 +1,19 @@
 //! QVD-DB: the only place with SQL.
+//!
+//! Statements are named constants ([`Sql`]); each module lists its own in `ALL`, and one test prepares them all
+//! against the migrated schema. Multi-statement changes run through [`Database::transaction`].
+
+mod database;
+mod error;
+mod listener;
+mod sql;
+
+pub use database::{Database, Settings, Transaction};
+pub use error::{Conflict, Error};
+pub use listener::{Doorbell, Listener};
+pub use sql::{Session, Sql, column};
+
+/// Every statement of this crate, for the test that prepares them all.
+pub fn statements() -> impl Iterator<Item = Sql> {
+    [database::ALL].into_iter().flatten().copied()
+}

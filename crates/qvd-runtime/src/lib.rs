@@ -4,6 +4,7 @@
 pub mod config;
 pub mod drain;
 pub mod log;
+pub mod postgres;
 pub mod properties;
 pub mod ready;
 pub mod signals;

@@ -76,13 +76,6 @@ pub const KEYS: &[Key] = &[
         "Password of the database role; not needed where the server asks for none.",
     ),
     key("database.port", Some("5432"), Kind::Int { min: 1, max: 65535 }, Scope::File, "PostgreSQL port."),
-    key(
-        "database.sslmode",
-        Some("prefer"),
-        Kind::Word(&["disable", "prefer", "require"]),
-        Scope::File,
-        "Whether the connection to PostgreSQL is encrypted.",
-    ),
     key("database.user", Some("qvd"), Kind::Text, Scope::File, "Database role."),
     key(
         "hkd.pid_file",

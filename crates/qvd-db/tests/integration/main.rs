@@ -1,0 +1,49 @@
+//! QVD-DB against a real private PostgreSQL.
+
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a failed test says where it failed"
+)]
+
+mod base;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use qvd_db::{Database, Settings};
+use qvd_runtime::postgres::TemporaryCluster;
+
+/// A new, empty database on the shared cluster.
+pub struct Scratch {
+    pub cluster: Arc<TemporaryCluster>,
+    pub settings: Settings,
+}
+
+impl Scratch {
+    /// `name` must be unique in this test program.
+    pub async fn new(name: &str) -> Self {
+        Self::on(TemporaryCluster::shared().unwrap(), name).await
+    }
+
+    pub async fn on(cluster: Arc<TemporaryCluster>, name: &str) -> Self {
+        let mut settings = Settings {
+            hosts: vec![cluster.socket_directory().display().to_string()],
+            port: 5432,
+            name: "postgres".to_owned(),
+            user: "postgres".to_owned(),
+            password: None,
+            connect_timeout: Duration::from_secs(5),
+            pool_size: 4,
+        };
+        let database = Database::new(&settings).unwrap();
+        database.client().await.unwrap().batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
+        settings.name = name.to_owned();
+        Self { cluster, settings }
+    }
+
+    pub fn database(&self) -> Database {
+        Database::new(&self.settings).unwrap()
+    }
+}
