@@ -78,6 +78,11 @@ impl Step {
         }
     }
 
+    /// Whether it may be dropped half-way: it takes long and leaves nothing that its undo would race with.
+    pub const fn is_abandonable(self) -> bool {
+        matches!(self, Self::Plan | Self::Unpack | Self::Slot)
+    }
+
     /// The word that stands for the step in the row and in `explain`.
     pub const fn as_str(self) -> &'static str {
         match self {
