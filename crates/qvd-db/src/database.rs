@@ -67,7 +67,7 @@ impl Settings {
             .connect_timeout(self.connect_timeout)
             .keepalives_idle(Duration::from_secs(10))
             .tcp_user_timeout(USER_TIMEOUT)
-            .options("-c timezone=UTC");
+            .options("-c timezone=UTC -c default_transaction_isolation=read\\ committed");
         if self.hosts.len() > 1 {
             config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         }

@@ -3,9 +3,15 @@
 //! Statements are named constants ([`Sql`]); each module lists its own in `ALL`, and one test prepares them all
 //! against the migrated schema. Multi-statement changes run through [`Database::transaction`].
 
+pub mod commands;
+pub mod configs;
 mod database;
 mod error;
+pub mod events;
+pub mod hosts;
 mod listener;
+pub mod node;
+pub mod placement;
 mod sql;
 
 pub use database::{Database, Settings, Transaction};
@@ -15,5 +21,8 @@ pub use sql::{Session, Sql, column};
 
 /// Every statement of this crate, for the test that prepares them all.
 pub fn statements() -> impl Iterator<Item = Sql> {
-    [database::ALL].into_iter().flatten().copied()
+    [commands::ALL, configs::ALL, database::ALL, events::ALL, hosts::ALL, node::ALL, placement::ALL]
+        .into_iter()
+        .flatten()
+        .copied()
 }

@@ -1,0 +1,61 @@
+//! Configuration rows and TLS material.
+
+use qvd_model::TenantId;
+
+use crate::{Database, Error, Session, Sql};
+
+const ROWS: Sql = Sql::new("read the configuration", "SELECT tenant_id, key, value FROM configs");
+const SET: Sql = Sql::new(
+    "set a configuration row",
+    "INSERT INTO configs (tenant_id, key, value) VALUES ($1, $2, $3) \
+     ON CONFLICT (tenant_id, key) DO UPDATE SET value = excluded.value",
+);
+const DELETE: Sql =
+    Sql::new("delete a configuration row", "DELETE FROM configs WHERE tenant_id = $1 AND key = $2");
+const PEM: Sql = Sql::new("read TLS material", "SELECT value FROM ssl_configs WHERE key = $1");
+const SET_PEM: Sql = Sql::new(
+    "set TLS material",
+    "INSERT INTO ssl_configs (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+);
+
+pub(crate) const ALL: &[Sql] = &[ROWS, SET, DELETE, PEM, SET_PEM];
+
+/// A row: tenant (`-1` for global), key, unexpanded value.
+pub type Row = (TenantId, String, String);
+
+/// All rows of all tenants.
+pub async fn rows(database: &Database) -> Result<Vec<Row>, Error> {
+    let client = database.client().await?;
+    let rows = ROWS.query(&client, &[]).await?;
+    rows.iter()
+        .map(|row| {
+            let value: Option<String> = ROWS.column(row, "value")?;
+            Ok((
+                TenantId(ROWS.column(row, "tenant_id")?),
+                ROWS.column(row, "key")?,
+                value.unwrap_or_default(),
+            ))
+        })
+        .collect()
+}
+
+/// Sets a row; a trigger announces it.
+pub async fn set(session: &impl Session, tenant: TenantId, key: &str, value: &str) -> Result<(), Error> {
+    SET.execute(session, &[&tenant.0, &key, &value]).await.map(drop)
+}
+
+/// Deletes a row, so that the value below it is in force again. Whether there was one.
+pub async fn delete(session: &impl Session, tenant: TenantId, key: &str) -> Result<bool, Error> {
+    DELETE.execute(session, &[&tenant.0, &key]).await.map(|count| count > 0)
+}
+
+/// PEM text of `l7r.ssl.key`, `.cert`, `.ca` or `.crl`.
+pub async fn pem(session: &impl Session, key: &str) -> Result<Option<String>, Error> {
+    let row = PEM.query_opt(session, &[&key]).await?;
+    row.map(|row| PEM.column(&row, "value")).transpose()
+}
+
+/// Stores PEM text; a trigger announces it.
+pub async fn set_pem(session: &impl Session, key: &str, pem: &str) -> Result<(), Error> {
+    SET_PEM.execute(session, &[&key, &pem]).await.map(drop)
+}

@@ -1,0 +1,200 @@
+//! Host rows: registration, heartbeat, states.
+
+use std::net::Ipv4Addr;
+
+use qvd_model::event::ObjectKind;
+use qvd_model::{HostCommand, HostId, HostState};
+
+use crate::events::{self, Actor, Event};
+use crate::{Database, Error, Session, Sql};
+
+const BY_NAME: Sql = Sql::new("find the host row", "SELECT id, address FROM hosts WHERE name = $1");
+const REGISTER: Sql = Sql::new(
+    "register a host",
+    "INSERT INTO hosts (name, address, frontend, backend) VALUES ($1, $2, true, true) RETURNING id",
+);
+const MOVE: Sql =
+    Sql::new("set a host's address", "UPDATE hosts SET address = $2 WHERE id = $1 AND address <> $2");
+const ADD_RUNTIME: Sql = Sql::new(
+    "register a host",
+    "INSERT INTO host_runtimes (host_id, state, blocked) VALUES ($1, 'stopped', false)",
+);
+const ADD_COUNTERS: Sql = Sql::new(
+    "register a host",
+    "INSERT INTO host_counters (host_id, http_requests, auth_attempts, auth_ok, nx_attempts, nx_ok, short_sessions) \
+     VALUES ($1, 0, 0, 0, 0, 0, 0)",
+);
+const CLAIM: Sql = Sql::new(
+    "claim the host row",
+    "UPDATE host_runtimes SET incarnation = incarnation + 1, state = 'starting', pid = $2, ok_ts = now(), \
+     usable_ram = $3, usable_cpu = $4, hypervisors = $5 WHERE host_id = $1 RETURNING incarnation",
+);
+const HEARTBEAT: Sql = Sql::new(
+    "write the heartbeat",
+    "UPDATE host_runtimes SET ok_ts = now(), pid = $3 \
+     WHERE host_id = $1 AND incarnation = $2 AND state <> 'lost' RETURNING state, blocked, cmd, \
+     extract(epoch FROM now())::double precision AS now",
+);
+const SET_STATE: Sql = Sql::new(
+    "set the host's state",
+    "UPDATE host_runtimes SET state = $3 WHERE host_id = $1 AND incarnation = $2 AND state <> 'lost' AND state <> $3",
+);
+const TAKE_COMMAND: Sql = Sql::new(
+    "take the host's command",
+    "UPDATE host_runtimes AS new SET cmd = NULL FROM host_runtimes AS old \
+     WHERE new.host_id = $1 AND old.host_id = $1 AND old.cmd IS NOT NULL RETURNING old.cmd",
+);
+
+pub(crate) const ALL: &[Sql] =
+    &[BY_NAME, REGISTER, MOVE, ADD_RUNTIME, ADD_COUNTERS, CLAIM, HEARTBEAT, SET_STATE, TAKE_COMMAND];
+
+/// A node as an administrator registered it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// Its id.
+    pub id: HostId,
+    /// Its address in the desktop network, as it stands in the row.
+    pub address: String,
+}
+
+/// One life of a node's daemon: what it writes is conditioned on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Incarnation {
+    /// The host.
+    pub host: HostId,
+    /// Counts the daemon's starts.
+    pub number: i64,
+}
+
+/// What a heartbeat found in the row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Heartbeat {
+    /// The host's state.
+    pub state: HostState,
+    /// Whether an administrator blocked it.
+    pub blocked: bool,
+    /// A command that waits.
+    pub command: Option<HostCommand>,
+    /// The database's clock, seconds since 1970.
+    pub now: f64,
+}
+
+/// Capacity figures of a claim.
+#[derive(Debug, Clone, Copy)]
+pub struct Capacity<'a> {
+    /// MB of memory.
+    pub ram: f32,
+    /// Bogomips of processors.
+    pub cpu: f32,
+    /// Hypervisors on offer, comma-separated.
+    pub hypervisors: &'a str,
+}
+
+/// The host of this name.
+pub async fn find(database: &Database, name: &str) -> Result<Option<Host>, Error> {
+    let client = database.client().await?;
+    let row = BY_NAME.query_opt(&client, &[&name]).await?;
+    row.map(|row| {
+        Ok(Host { id: HostId(BY_NAME.column(&row, "id")?), address: BY_NAME.column(&row, "address")? })
+    })
+    .transpose()
+}
+
+/// Registers a host, or corrects the address of the one with this name. For `qvd up`.
+pub async fn register(
+    database: &Database,
+    actor: &Actor,
+    name: &str,
+    address: Ipv4Addr,
+) -> Result<HostId, Error> {
+    let (name, actor) = (name.to_owned(), actor.clone());
+    database
+        .transaction("register a host", move |tx| {
+            let (name, actor) = (name.clone(), actor.clone());
+            Box::pin(async move {
+                let address = address.to_string();
+                if let Some(row) = BY_NAME.query_opt(tx, &[&name]).await? {
+                    let id = BY_NAME.column::<i32>(&row, "id")?;
+                    MOVE.execute(tx, &[&id, &address]).await?;
+                    return Ok(HostId(id));
+                }
+                let row = REGISTER.query_one(tx, &[&name, &address]).await?;
+                let id: i32 = REGISTER.column(&row, "id")?;
+                ADD_RUNTIME.execute(tx, &[&id]).await?;
+                ADD_COUNTERS.execute(tx, &[&id]).await?;
+                let text = format!("registered with address {address}");
+                let event = Event {
+                    kind: ObjectKind::Host,
+                    id,
+                    name: &name,
+                    from: None,
+                    to: None,
+                    code: "created",
+                    text: &text,
+                };
+                events::record(tx, &actor, event).await?;
+                Ok(HostId(id))
+            })
+        })
+        .await
+}
+
+/// Takes the row for a new life of the daemon, in state `starting`. `None` if the host has no runtime row.
+pub async fn claim(
+    database: &Database,
+    host: HostId,
+    pid: i32,
+    capacity: Capacity<'_>,
+) -> Result<Option<Incarnation>, Error> {
+    let client = database.client().await?;
+    let row = CLAIM
+        .query_opt(&client, &[&host.0, &pid, &capacity.ram, &capacity.cpu, &capacity.hypervisors])
+        .await?;
+    row.map(|row| Ok(Incarnation { host, number: CLAIM.column(&row, "incarnation")? })).transpose()
+}
+
+/// Writes the heartbeat. `None`: the row is not ours any more; the node was given up or another daemon has it.
+pub async fn heartbeat(database: &Database, own: Incarnation, pid: i32) -> Result<Option<Heartbeat>, Error> {
+    let client = database.client().await?;
+    let row = HEARTBEAT.query_opt(&client, &[&own.host.0, &own.number, &pid]).await?;
+    row.map(|row| {
+        let command: Option<&str> = HEARTBEAT.column(&row, "cmd")?;
+        Ok(Heartbeat {
+            state: HEARTBEAT.word(&row, "state")?,
+            blocked: HEARTBEAT.column(&row, "blocked")?,
+            command: command.and_then(|word| word.parse().ok()),
+            now: HEARTBEAT.column(&row, "now")?,
+        })
+    })
+    .transpose()
+}
+
+/// Writes the state of the node and its event.
+pub async fn set_state(
+    database: &Database,
+    own: Incarnation,
+    name: &str,
+    state: HostState,
+) -> Result<(), Error> {
+    let client = database.client().await?;
+    let to = state.as_str();
+    if SET_STATE.execute(&client, &[&own.host.0, &own.number, &to]).await? > 0 {
+        let event = Event {
+            kind: ObjectKind::Host,
+            id: own.host.0,
+            name,
+            from: None,
+            to: Some(to),
+            code: "state",
+            text: "the node daemon changed its state",
+        };
+        events::record(&client, &Actor::node(name), event).await?;
+    }
+    Ok(())
+}
+
+/// Takes the command that waits for a host, if there is one.
+pub async fn take_command(session: &impl Session, host: HostId) -> Result<Option<HostCommand>, Error> {
+    let row = TAKE_COMMAND.query_opt(session, &[&host.0]).await?;
+    row.map(|row| TAKE_COMMAND.word(&row, "cmd")).transpose()
+}
