@@ -286,6 +286,7 @@ pub(super) const DI: Entity = Entity {
     fields: &[
         id(),
         field("disk_image", Kind::Text(4096), "file name").required(),
+        field("file", Kind::Text(4096), "file name without the number put before it").hidden().unordered(),
         description(&["di.see.description"], &["di.update.description"]),
         field("version", Kind::Text(64), "version; by default the date and a counter")
             .see(&["di.see.version"])

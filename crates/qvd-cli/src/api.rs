@@ -1,0 +1,290 @@
+//! Calls of the API in its own terms: envelopes and answers (`spec/api.md` 3.1 and 6.1).
+
+use std::io::{IsTerminal, stdin};
+
+use qvd_model::action::{Object, Status, Verb, action_for};
+use qvd_model::filter::{Filter, json};
+use serde_json::{Map, Value, json};
+
+use crate::error::Error;
+use crate::options::{Credentials, Place, Settings};
+use crate::session::Session;
+use crate::transport::{Body, Connection, whole};
+
+/// A connection on which we are known.
+#[derive(Debug)]
+pub struct Api {
+    connection: Connection,
+    settings: Settings,
+    session: Option<Session>,
+}
+
+/// One request.
+#[derive(Debug, Clone, Default)]
+pub struct Call {
+    /// The action.
+    pub action: &'static str,
+    /// Which rows.
+    pub filter: Option<Filter>,
+    /// Which members of them.
+    pub fields: Vec<String>,
+    /// What is written.
+    pub arguments: Map<String, Value>,
+    /// By which fields, and whether from high to low.
+    pub order: Option<(Vec<String>, bool)>,
+    /// At most so many rows; 0 for all.
+    pub block: u32,
+}
+
+/// The answer to a request that was not refused.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// How many rows there are, or how many objects were processed.
+    pub total: u64,
+    /// The rows.
+    pub rows: Vec<Map<String, Value>>,
+    /// Everything.
+    pub members: Map<String, Value>,
+}
+
+impl Api {
+    /// Connects, and takes up the kept session if it is for the same API and administrator.
+    pub async fn open(settings: &Settings) -> Result<Self, Error> {
+        let connection = Connection::open(settings).await?;
+        let kept = settings.session_file.as_deref().and_then(Session::load);
+        let session = kept.filter(|s| {
+            let same_login = settings
+                .credentials
+                .as_ref()
+                .is_none_or(|c| c.login == s.login && (c.tenant.is_none() || c.tenant == s.tenant));
+            s.place == connection.place() && same_login && s.sid.is_some()
+        });
+        // On the Unix socket the kernel says who we are; a session is only for somebody else.
+        let by_kernel = matches!(settings.place, Place::Socket(_)) && settings.credentials.is_none();
+        let session = if by_kernel { None } else { session };
+        Ok(Self { connection, settings: settings.clone(), session })
+    }
+
+    /// Sends a call; logs in first, or again, where that is needed.
+    pub async fn call(&mut self, call: &Call) -> Result<Answer, Error> {
+        self.post("/api", &envelope(call)).await
+    }
+
+    /// Sends an envelope to another address of the API.
+    pub async fn post(&mut self, path: &str, envelope: &Map<String, Value>) -> Result<Answer, Error> {
+        let by_kernel =
+            matches!(self.settings.place, Place::Socket(_)) && self.settings.credentials.is_none();
+        if !by_kernel && self.session.is_none() {
+            self.log_in().await?;
+        }
+        let first = self.exchange(path, envelope).await;
+        match first {
+            // The session has ended meanwhile.
+            Err(Error::Refused { code: 3200 | 3300, .. }) if !by_kernel => {
+                self.log_in().await?;
+                self.exchange(path, envelope).await
+            }
+            other => other,
+        }
+    }
+
+    async fn exchange(&mut self, path: &str, envelope: &Map<String, Value>) -> Result<Answer, Error> {
+        let body = serde_json::to_vec(envelope).map_err(|e| Error::Usage(e.to_string()))?;
+        let sid = self.session.as_ref().and_then(|s| s.sid.clone());
+        let bytes = self.connection.send(path, "application/json", sid.as_deref(), whole(body)).await?;
+        answer(&bytes, self.connection.place())
+    }
+
+    /// Sends a body of its own kind, on the session of an earlier call.
+    pub async fn send(&mut self, path: &str, content_type: &str, body: Body) -> Result<Answer, Error> {
+        let sid = self.session.as_ref().and_then(|s| s.sid.clone());
+        let bytes = self.connection.send(path, content_type, sid.as_deref(), body).await?;
+        answer(&bytes, self.connection.place())
+    }
+
+    /// Public facts about the installation.
+    pub async fn info(&mut self) -> Result<Answer, Error> {
+        self.exchange("/api/info", &Map::new()).await
+    }
+
+    /// Logs in with the credentials of options, environment or files, or of the terminal, and keeps the session.
+    pub async fn log_in(&mut self) -> Result<(), Error> {
+        let credentials = match self.settings.credentials.clone() {
+            Some(credentials) => credentials,
+            None => ask_credentials()?,
+        };
+        let password = match &credentials.password {
+            Some(password) => password.clone(),
+            None => ask_password("Password: ")?,
+        };
+        let mut envelope = envelope(&setup());
+        envelope.insert("login".to_owned(), json!(credentials.login));
+        envelope.insert("password".to_owned(), json!(password));
+        if let Some(tenant) = &credentials.tenant {
+            envelope.insert("tenant".to_owned(), json!(tenant));
+        }
+        self.session = None;
+        let answer = self.exchange("/api", &envelope).await?;
+        let session = session(&answer, self.connection.place(), Some(&credentials));
+        if let Some(file) = &self.settings.session_file
+            && let Err(error) = session.save(file)
+        {
+            eprintln!("qa4: cannot keep the session in {}: {error}", file.display());
+        }
+        self.session = Some(session);
+        Ok(())
+    }
+
+    /// Ends the session, also the kept one.
+    pub async fn log_out(&mut self) -> Result<(), Error> {
+        if self.session.as_ref().is_some_and(|s| s.sid.is_some()) {
+            self.exchange("/api/logout", &Map::new()).await?;
+        }
+        self.session = None;
+        if let Some(file) = &self.settings.session_file {
+            Session::forget(file);
+        }
+        Ok(())
+    }
+
+    /// Who we are.
+    pub async fn identity(&mut self) -> Result<Session, Error> {
+        if let Some(session) = &self.session {
+            return Ok(session.clone());
+        }
+        let answer = self.call(&setup()).await?;
+        let session = match &self.session {
+            Some(session) => session.clone(),
+            None => session(&answer, self.connection.place(), None),
+        };
+        self.session = Some(session.clone());
+        Ok(session)
+    }
+
+    /// The settings it was opened with.
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+}
+
+impl Call {
+    /// A call of the action that does `verb` to `object`.
+    pub fn new(object: Object, verb: Verb) -> Result<Self, Error> {
+        let action =
+            action_for(object, verb).ok_or_else(|| Error::refused(Status::UnknownAction, object.as_str()))?;
+        Ok(Self { action: action.name, ..Self::default() })
+    }
+
+    /// A list of these members.
+    pub fn list(object: Object, filter: Option<Filter>, fields: &[&str]) -> Result<Self, Error> {
+        let fields = fields.iter().map(|f| (*f).to_owned()).collect();
+        Ok(Self { filter, fields, ..Self::new(object, Verb::List)? })
+    }
+}
+
+fn setup() -> Call {
+    let fields = ["admin_name", "tenant_id", "acls"].map(str::to_owned).to_vec();
+    Call { action: "current_admin_setup", fields, ..Call::default() }
+}
+
+fn session(answer: &Answer, place: &str, credentials: Option<&Credentials>) -> Session {
+    let text = |name: &str| answer.members.get(name).and_then(Value::as_str).map(str::to_owned);
+    let tenant_id = answer.members.get("tenant_id").and_then(Value::as_i64);
+    let acls = answer.members.get("acls").and_then(Value::as_array);
+    Session {
+        place: place.to_owned(),
+        login: credentials.map_or_else(String::new, |c| c.login.clone()),
+        tenant: credentials.and_then(|c| c.tenant.clone()),
+        sid: text("sid"),
+        tenant_id: tenant_id.and_then(|n| i32::try_from(n).ok()).unwrap_or(-1),
+        acls: acls.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect(),
+    }
+}
+
+/// The envelope of a call.
+pub fn envelope(call: &Call) -> Map<String, Value> {
+    let mut envelope = Map::new();
+    let mut put = |name: &str, value: Value| envelope.insert(name.to_owned(), value);
+    put("action", json!(call.action));
+    put("filters", call.filter.as_ref().map_or_else(|| json!({}), json::print));
+    put("fields", json!(call.fields));
+    put("arguments", Value::Object(call.arguments.clone()));
+    put("block", json!(call.block));
+    put("parameters", json!({"source": "CLI"}));
+    if let Some((fields, descending)) = &call.order {
+        put("order_by", json!({"field": fields, "order": if *descending { "-desc" } else { "-asc" }}));
+    }
+    envelope
+}
+
+fn answer(bytes: &[u8], place: &str) -> Result<Answer, Error> {
+    let not_an_api = || Error::Unreachable {
+        place: place.to_owned(),
+        problem: "what answers there is not a QVD API".to_owned(),
+    };
+    let Ok(Value::Object(mut members)) = serde_json::from_slice(bytes) else { return Err(not_an_api()) };
+    let status = members.get("status").and_then(Value::as_u64).ok_or_else(not_an_api)?;
+    let message = |members: &Map<String, Value>| {
+        let text = |name: &str| members.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let (message, more) = (text("message"), text("additional_info"));
+        if more.is_empty() { message } else { format!("{message}: {more}") }
+    };
+    match status {
+        0 => {
+            let rows = match members.remove("rows") {
+                Some(Value::Array(rows)) => rows
+                    .into_iter()
+                    .filter_map(|row| match row {
+                        Value::Object(row) => Some(row),
+                        _ => None,
+                    })
+                    .collect(),
+                _ => Vec::new(),
+            };
+            let total = members.get("total").and_then(Value::as_u64).unwrap_or(0);
+            Ok(Answer { total, rows, members })
+        }
+        1200 => {
+            let failures = members.get("failures").and_then(Value::as_object);
+            let failures = failures.into_iter().flatten().map(|(id, failure)| {
+                let code = failure.get("status").and_then(Value::as_u64).unwrap_or(1100);
+                let text = failure.as_object().map(message).unwrap_or_default();
+                (id.clone(), format!("{text} [code {code}]"))
+            });
+            Err(Error::Partial { changed: 0, all: 0, failures: failures.collect() })
+        }
+        code => Err(Error::Refused {
+            code: u16::try_from(code).unwrap_or(Status::Internal.code()),
+            message: message(&members),
+        }),
+    }
+}
+
+fn ask_credentials() -> Result<Credentials, Error> {
+    if !stdin().is_terminal() {
+        return Err(Error::Refused {
+            code: Status::NotAuthenticated.code(),
+            message: "no administrator to log in as; set qa.login and qa.password, or QVD_LOGIN and \
+                      QVD_PASSWORD"
+                .to_owned(),
+        });
+    }
+    let name = ask_line("Name: ")?;
+    let tenant = ask_line("Tenant: ")?;
+    let tenant = (!tenant.is_empty()).then_some(tenant);
+    Ok(Credentials { login: name, tenant, password: None })
+}
+
+/// Asks for one line on the terminal.
+pub(crate) fn ask_line(prompt: &str) -> Result<String, Error> {
+    eprint!("{prompt}");
+    let mut line = String::new();
+    stdin().read_line(&mut line).map_err(|e| Error::Usage(e.to_string()))?;
+    Ok(line.trim().to_owned())
+}
+
+/// Asks for a password on the terminal, without echo.
+pub(crate) fn ask_password(prompt: &str) -> Result<String, Error> {
+    rpassword::prompt_password(prompt)
+        .map_err(|e| Error::Usage(format!("a password is needed, and there is no terminal to ask on: {e}")))
+}

@@ -1,0 +1,79 @@
+//! `new`.
+
+use qvd_model::action::{self, Object, Tenancy, Verb as Does};
+use qvd_model::filter::{Filter, Operator};
+use serde_json::{Map, Value as Json, json};
+
+use crate::api::{Answer, Call};
+use crate::change::arguments;
+use crate::command::{Assignment, Value};
+use crate::error::Error;
+use crate::import;
+use crate::noun::Noun;
+use crate::output::{Column, Listing};
+use crate::run::{Context, write};
+
+/// Makes an object.
+pub(crate) async fn create(
+    context: &mut Context<'_>,
+    noun: &'static Noun,
+    mut assignments: Vec<Assignment>,
+) -> Result<(), Error> {
+    let entity = action::entity(noun.object);
+    let needs_password = entity.fields.iter().any(|f| f.name == "password");
+    let has_password = assignments.iter().any(|a| entity.resolve(&a.name) == "password");
+    if needs_password && !has_password && std::io::IsTerminal::is_terminal(&std::io::stdin()) {
+        assignments.push(Assignment { name: "password".to_owned(), value: Value::Ask });
+    }
+    if noun.object == Object::Di {
+        let answer = import::create(context, noun, assignments).await?;
+        return print(context, answer);
+    }
+    let mut call = Call::new(noun.object, Does::Create)?;
+    call.arguments = arguments(context, noun, assignments)?;
+    name_tenant(context, noun, &mut call.arguments).await?;
+    if context.options.dry_run {
+        return write(context.out, &format!("would create one of {}\n", noun.title));
+    }
+    let answer = context.api.call(&call).await?;
+    print(context, answer)
+}
+
+fn print(context: &mut Context<'_>, answer: Answer) -> Result<(), Error> {
+    let columns = vec![Column { title: "id".to_owned(), member: "id".to_owned() }];
+    let titles = !context.options.no_headers;
+    let listing = Listing { columns, rows: answer.rows, total: answer.total, titles };
+    let format = context.api.settings().format;
+    listing.print(format, context.out).map_err(|e| Error::Usage(format!("cannot write the result: {e}")))
+}
+
+/// Super-administrators stand above tenants, so what they make has to say in which one it is: as typed, as
+/// configured, or the only one there is.
+async fn name_tenant(
+    context: &mut Context<'_>,
+    noun: &Noun,
+    arguments: &mut Map<String, Json>,
+) -> Result<(), Error> {
+    let named = ["tenant_id", "tenant_name"].iter().any(|name| arguments.contains_key(*name));
+    let owned = action::entity(noun.object).tenancy == Tenancy::Own;
+    if named || !owned || !context.api.identity().await?.is_super() {
+        return Ok(());
+    }
+    if let Some(tenant) = context.api.settings().for_tenant.clone() {
+        arguments.insert("tenant_name".to_owned(), json!(tenant));
+        return Ok(());
+    }
+    let ordinary = Filter::test("id", Operator::AtLeast, "1");
+    let tenants = context.api.call(&Call::list(Object::Tenant, Some(ordinary), &["id", "name"])?).await?;
+    match tenants.rows.as_slice() {
+        [only] => {
+            let id = only.get("id").cloned().unwrap_or(Json::Null);
+            arguments.insert("tenant_id".to_owned(), id);
+            Ok(())
+        }
+        rows => {
+            let names: Vec<_> = rows.iter().filter_map(|r| r.get("name")?.as_str()).collect();
+            Err(Error::Usage(format!("in which tenant? Add tenant=NAME; there are: {}", names.join(", "))))
+        }
+    }
+}

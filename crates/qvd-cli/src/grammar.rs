@@ -1,0 +1,288 @@
+//! From a line to a command: the grammar of `spec/cli.md` 1.6 with the tolerances of 1.7.
+//!
+//! Nothing that could be read as "all objects" by mistake is accepted: a selection stands before the verb,
+//! and whatever follows a verb that takes nothing is an error (1.8).
+
+use qvd_model::filter::lexer::{SyntaxError, TokenKind, tokens};
+use qvd_model::filter::text::{self, Cursor};
+use qvd_model::filter::{Filter, Operand, Operator, Test};
+
+use crate::command::{Assignment, Command, ObjectCommand, Order, Value, Verb};
+use crate::config_set;
+use crate::noun::{NOUNS, Noun, VERBS, noun};
+
+/// A command, and how parts of the line were read that are not written as the grammar wants them.
+#[derive(Debug, Clone)]
+pub struct Parsed {
+    /// The command.
+    pub command: Command,
+    /// One sentence each.
+    pub notes: Vec<String>,
+}
+
+/// Reads one line.
+pub fn parse(line: &Line) -> Result<Parsed, SyntaxError> {
+    if let Some(parsed) = config_set::parse(line)? {
+        return Ok(parsed);
+    }
+    let text = line.text();
+    let tokens = tokens(text)?;
+    let mut cursor = Cursor::new(&tokens, text.len());
+    let mut notes = Vec::new();
+    let command = command(&mut cursor, &mut notes)?;
+    if !cursor.is_at_end() {
+        return Err(cursor.expected("the end of the command"));
+    }
+    if let Command::Object(ObjectCommand { selection: Some(filter), .. }) = &command
+        && is_subtle(filter)
+    {
+        notes.push(format!("selection understood as: {}", text::print(filter)));
+    }
+    Ok(Parsed { command, notes })
+}
+
+/// A line of the shell or a script, or the arguments of the program joined by blanks.
+#[derive(Debug, Clone)]
+pub struct Line {
+    text: String,
+    /// Where each argument ends.
+    ends: Vec<usize>,
+}
+
+impl Line {
+    /// The arguments of the program. Each stays one piece for values that reach to its end.
+    pub fn from_arguments<S: AsRef<str>>(arguments: &[S]) -> Self {
+        let mut text = String::new();
+        let mut ends = Vec::new();
+        for argument in arguments {
+            if !text.is_empty() {
+                text.push(' ');
+            }
+            text.push_str(argument.as_ref());
+            ends.push(text.len());
+        }
+        Self { text, ends }
+    }
+
+    /// One line.
+    pub fn from_text(text: &str) -> Self {
+        Self { text: text.to_owned(), ends: vec![text.len()] }
+    }
+
+    /// The whole line.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Where the argument that contains byte `at` ends.
+    pub fn end_of_argument(&self, at: usize) -> usize {
+        self.ends.iter().copied().find(|end| *end >= at).unwrap_or(self.text.len())
+    }
+}
+
+fn command(cursor: &mut Cursor<'_>, notes: &mut Vec<String>) -> Result<Command, SyntaxError> {
+    let word = match cursor.peek() {
+        None => return Ok(Command::Nothing),
+        Some(TokenKind::Word(word)) => word.as_str(),
+        Some(_) => return Err(cursor.expected("a command or an object")),
+    };
+    if let Some(noun) = noun(word) {
+        cursor.advance();
+        return subject(cursor, noun, notes).map(Command::Object);
+    }
+    let simple = match word {
+        "usage" | "help" => {
+            cursor.advance();
+            let topic = if cursor.is_at_end() { None } else { Some(cursor.value("a topic")?) };
+            return Ok(Command::Usage(topic));
+        }
+        "login" => Command::Login,
+        "logout" => Command::Logout,
+        "password" => Command::Password,
+        "version" => Command::Version,
+        "q" | "quit" | "exit" => Command::Quit,
+        _ => {
+            let words: Vec<&str> = NOUNS.iter().map(|n| n.word).collect();
+            return Err(cursor.expected(&format!("one of {} (see `qa4 usage`)", words.join(", "))));
+        }
+    };
+    cursor.advance();
+    Ok(simple)
+}
+
+fn subject(
+    cursor: &mut Cursor<'_>,
+    noun: &'static Noun,
+    notes: &mut Vec<String>,
+) -> Result<ObjectCommand, SyntaxError> {
+    let selection = if is_verb(cursor) || cursor.is_at_end() { None } else { Some(selection(cursor, noun)?) };
+    let at = cursor.at();
+    let expected = || format!("a verb: {}", noun.verbs.join(", "));
+    let word = match cursor.peek() {
+        Some(TokenKind::Word(word)) => word.clone(),
+        _ => return Err(cursor.expected(&expected())),
+    };
+    if !noun.verbs.contains(&word.as_str()) {
+        return Err(if VERBS.contains(&word.as_str()) {
+            SyntaxError::new(
+                at,
+                format!("`{word}` cannot be done to {}; expected {}", noun.title, expected()),
+            )
+        } else {
+            cursor.expected(&expected())
+        });
+    }
+    cursor.advance();
+    let verb = match word.as_str() {
+        "get" => get(cursor)?,
+        "new" if selection.is_some() => {
+            return Err(SyntaxError::new(at, "`new` takes no selection: write the values after it"));
+        }
+        "new" => Verb::New(assignments(cursor, notes)?),
+        "set" => Verb::Set(assignments(cursor, notes)?),
+        "tag" => Verb::Tag(values(cursor, "a tag")?),
+        "untag" => Verb::Untag(values(cursor, "a tag")?),
+        "block" => Verb::Block(true),
+        "unblock" => Verb::Block(false),
+        "del" => Verb::Delete,
+        "start" => Verb::Start,
+        "stop" => Verb::Stop,
+        "disconnect" => Verb::Disconnect,
+        "default" => Verb::Default,
+        _ => Verb::Explain,
+    };
+    if !cursor.is_at_end() {
+        let at = cursor.at();
+        return Err(SyntaxError::new(
+            at,
+            format!(
+                "nothing may follow here; a selection goes before the verb: {} name=foo {word}",
+                noun.word
+            ),
+        ));
+    }
+    Ok(ObjectCommand { noun, selection, verb })
+}
+
+/// Whether a verb stands here, not a name that is spelled like one.
+fn is_verb(cursor: &Cursor<'_>) -> bool {
+    let Some(TokenKind::Word(word)) = cursor.peek() else { return false };
+    let compared = matches!(cursor.peek_at(1), Some(TokenKind::Sign(s)) if *s != "(" && *s != "!");
+    VERBS.contains(&word.as_str()) && !compared
+}
+
+fn selection(cursor: &mut Cursor<'_>, noun: &'static Noun) -> Result<Filter, SyntaxError> {
+    let key = qvd_model::action::entity(noun.object).key;
+    let bare = |cursor: &Cursor<'_>, at: usize| {
+        let value = matches!(cursor.peek_at(at), Some(TokenKind::Word(_) | TokenKind::Quoted(_)));
+        let compared = match cursor.peek_at(at + 1) {
+            Some(TokenKind::Sign(sign)) => Operator::parse(sign).is_some(),
+            _ => false,
+        };
+        value && !compared
+    };
+    let negated = matches!(cursor.peek(), Some(TokenKind::Sign("!")));
+    if !bare(cursor, usize::from(negated)) {
+        return text::filter(cursor);
+    }
+    cursor.accept("!");
+    let mut names = vec![Some(cursor.value("a name")?)];
+    while cursor.accept(",") || cursor.accept(";") {
+        if !bare(cursor, 0) {
+            return Err(cursor.expected("another name (names and comparisons cannot be mixed)"));
+        }
+        names.push(Some(cursor.value("a name")?));
+    }
+    let operator = if negated { Operator::Different } else { Operator::Equal };
+    Ok(Filter::Test(Test { field: key.to_owned(), operator, operand: Operand::Many(names) }))
+}
+
+fn get(cursor: &mut Cursor<'_>) -> Result<Verb, SyntaxError> {
+    let mut fields = Vec::new();
+    let bracketed = cursor.accept("(");
+    if !cursor.is_at_end() && !starts_order(cursor) {
+        fields = values(cursor, "a field")?;
+    }
+    if bracketed && !cursor.accept(")") {
+        return Err(cursor.expected("`,` or `)`"));
+    }
+    if cursor.is_at_end() {
+        return Ok(Verb::Get { fields, order: None });
+    }
+    if !cursor.accept_word("order") {
+        let at = cursor.at();
+        return Err(SyntaxError::new(
+            at,
+            "expected `,`, `order` or the end of the command; a selection goes before the verb",
+        ));
+    }
+    cursor.accept_word("by");
+    let descending = cursor.accept_word("desc");
+    if !descending {
+        cursor.accept_word("asc");
+    }
+    let order = Order { descending, fields: values(cursor, "a field to order by")? };
+    Ok(Verb::Get { fields, order: Some(order) })
+}
+
+/// `order` is the keyword when a field follows it; `get order` asks for a field of that name.
+fn starts_order(cursor: &Cursor<'_>) -> bool {
+    let keyword = matches!(cursor.peek(), Some(TokenKind::Word(w)) if w == "order");
+    keyword && matches!(cursor.peek_at(1), Some(TokenKind::Word(_) | TokenKind::Quoted(_)))
+}
+
+fn values(cursor: &mut Cursor<'_>, expected: &str) -> Result<Vec<String>, SyntaxError> {
+    let mut values = vec![cursor.value(expected)?];
+    while cursor.accept(",") {
+        values.push(cursor.value(expected)?);
+    }
+    Ok(values)
+}
+
+fn assignments(cursor: &mut Cursor<'_>, notes: &mut Vec<String>) -> Result<Vec<Assignment>, SyntaxError> {
+    let mut list: Vec<Assignment> = Vec::new();
+    loop {
+        let at = cursor.at();
+        let name = cursor.value("a name, as in `name=value`")?;
+        if list.iter().any(|a| a.name == name) {
+            return Err(SyntaxError::new(at, format!("`{name}` is given twice")));
+        }
+        let value = if cursor.accept("=") {
+            assigned(cursor)?
+        } else if matches!(name.as_str(), "password" | "passwd") {
+            Value::Ask
+        } else {
+            return Err(cursor.expected("`=`"));
+        };
+        list.push(Assignment { name, value });
+        if cursor.accept(",") {
+            continue;
+        }
+        let another = matches!(cursor.peek(), Some(TokenKind::Word(_) | TokenKind::Quoted(_)))
+            && matches!(cursor.peek_at(1), Some(TokenKind::Sign("=")));
+        if !another {
+            return Ok(list);
+        }
+        notes.push("understood as: a comma between the assignments".to_owned());
+    }
+}
+
+fn assigned(cursor: &mut Cursor<'_>) -> Result<Value, SyntaxError> {
+    if !cursor.accept("[") {
+        return Ok(Value::One(cursor.value("a value")?));
+    }
+    let values = values(cursor, "a value")?;
+    if cursor.accept("]") { Ok(Value::Many(values)) } else { Err(cursor.expected("`,` or `]`")) }
+}
+
+/// Whether people tend to read a selection otherwise than it is: `,` and `;` at one level, or a `!` that covers
+/// several terms.
+fn is_subtle(filter: &Filter) -> bool {
+    match filter {
+        Filter::And(members) | Filter::Or(members) => {
+            members.iter().any(|m| matches!(m, Filter::And(_) | Filter::Or(_)) || is_subtle(m))
+        }
+        Filter::Not(inner) => !matches!(**inner, Filter::Test(_)),
+        Filter::Test(_) => false,
+    }
+}

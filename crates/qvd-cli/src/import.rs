@@ -1,0 +1,219 @@
+//! `di new`: brings a disk image to the API (`spec/cli.md` 1.15).
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
+use indicatif::{ProgressBar, ProgressStyle};
+use qvd_model::action::{self, Object, Status, Verb as Does};
+use qvd_model::filter::Filter;
+use serde_json::{Map, Value as Json, json};
+use tokio_util::io::ReaderStream;
+
+use crate::api::{Answer, Call, envelope};
+use crate::command::{Assignment, Value};
+use crate::error::Error;
+use crate::noun::Noun;
+use crate::run::Context;
+use crate::transport::Body;
+
+/// How often the progress of an import is asked for.
+const LOOK: Duration = Duration::from_millis(200);
+/// How much of a file is sent at a time.
+const CHUNK: usize = 256 << 10;
+
+/// Where the file comes from.
+enum Source {
+    /// From the staging directory of the server, by name.
+    Staging(String),
+    /// From this path: on the server if it is below its staging directory, otherwise from here.
+    Path(PathBuf),
+    /// From here.
+    Local(PathBuf),
+}
+
+/// Makes an image of the file that the assignments name, and waits until it can be used.
+pub(crate) async fn create(
+    context: &mut Context<'_>,
+    noun: &'static Noun,
+    assignments: Vec<Assignment>,
+) -> Result<Answer, Error> {
+    let (source, rest, tags) = sorted(assignments)?;
+    let mut call = Call::new(Object::Di, Does::Create)?;
+    call.arguments = crate::change::arguments(context, noun, rest)?;
+    if !tags.is_empty() {
+        call.arguments.insert("__tags__".to_owned(), json!(tags));
+    }
+    if context.options.dry_run {
+        return Err(Error::Usage("--dry-run: a new image cannot be tried out".to_owned()));
+    }
+    let answer = match source {
+        Source::Staging(name) => {
+            call.arguments.insert("disk_image".to_owned(), json!(name));
+            context.api.post("/api/di/staging", &envelope(&call)).await?
+        }
+        Source::Local(path) => upload(context, &mut call, &path).await?,
+        Source::Path(path) => {
+            call.arguments.insert("disk_image".to_owned(), json!(path.to_string_lossy()));
+            match context.api.post("/api/di/staging", &envelope(&call)).await {
+                // Not a file of the server's staging directory.
+                Err(Error::Refused { code, .. }) if code == Status::NotInStaging.code() && path.is_file() => {
+                    upload(context, &mut call, &path).await?
+                }
+                other => other?,
+            }
+        }
+    };
+    if !context.options.no_wait
+        && let Some(id) = answer.rows.first().and_then(|row| row.get("id")?.as_i64())
+    {
+        wait(context, id).await?;
+    }
+    Ok(answer)
+}
+
+/// The source, the other assignments, and the tags.
+fn sorted(assignments: Vec<Assignment>) -> Result<(Source, Vec<Assignment>, Vec<String>), Error> {
+    let mut source = None;
+    let mut rest = Vec::new();
+    let mut tags = Vec::new();
+    for assignment in assignments {
+        let found = match (assignment.name.as_str(), &assignment.value) {
+            ("tags" | "tag", Value::One(tag)) => {
+                tags.push(tag.clone());
+                None
+            }
+            ("tags" | "tag", Value::Many(several)) => {
+                tags.extend(several.iter().cloned());
+                None
+            }
+            ("default", Value::One(on)) => {
+                let on =
+                    action::Kind::Switch.canonical(on).map_err(|e| Error::Usage(format!("default: {e}")))?;
+                if on == "true" {
+                    tags.push("default".to_owned());
+                }
+                None
+            }
+            ("path", Value::One(path)) => Some(Source::Path(PathBuf::from(path))),
+            ("file", Value::One(path)) => Some(Source::Local(PathBuf::from(path))),
+            ("disk_image" | "name" | "image", Value::One(name)) => Some(Source::Staging(name.clone())),
+            _ => {
+                rest.push(assignment);
+                None
+            }
+        };
+        if found.is_some() && source.is_some() {
+            return Err(Error::Usage(
+                "the file is given twice: choose one of path, file, disk_image".to_owned(),
+            ));
+        }
+        source = source.or(found);
+    }
+    let source = source.ok_or_else(|| {
+        Error::Usage(
+            "which file? Give path=PATH, file=PATH, or disk_image=NAME in the staging directory".to_owned(),
+        )
+    })?;
+    Ok((source, rest, tags))
+}
+
+/// Sends a local file as a multipart form: the envelope first, then the file.
+async fn upload(context: &mut Context<'_>, call: &mut Call, path: &Path) -> Result<Answer, Error> {
+    let unreadable = |e: std::io::Error| Error::Usage(format!("cannot read {}: {e}", path.display()));
+    let name = path
+        .file_name()
+        .and_then(|n| n.to_str())
+        .ok_or_else(|| Error::Usage(format!("{} has no usable file name", path.display())))?;
+    let file = tokio::fs::File::open(path).await.map_err(unreadable)?;
+    let size = file.metadata().await.map_err(unreadable)?.len();
+    call.arguments.insert("disk_image".to_owned(), json!(name));
+    // The session has to be there before the file is on its way: a refusal would cost the whole transfer.
+    context.api.identity().await?;
+    let boundary = format!("qa4-{:016x}{:016x}", rand::random::<u64>(), rand::random::<u64>());
+    let head = form(&boundary, &envelope(call), name);
+    let tail = format!("\r\n--{boundary}--\r\n");
+    let bar = bar(size, "uploading");
+    let moving = bar.clone();
+    let file = ReaderStream::with_capacity(file, CHUNK).map(move |chunk| {
+        if let Ok(bytes) = &chunk {
+            moving.inc(bytes.len() as u64);
+        }
+        chunk.map(Frame::data)
+    });
+    let first = futures_util::stream::once(async move { Ok(Frame::data(Bytes::from(head))) });
+    let last = futures_util::stream::once(async move { Ok(Frame::data(Bytes::from(tail))) });
+    let body: Body = BodyExt::boxed(StreamBody::new(first.chain(file).chain(last)));
+    let content_type = format!("multipart/form-data; boundary={boundary}");
+    let answer = context.api.send("/api/di/upload", &content_type, body).await;
+    bar.finish_and_clear();
+    answer
+}
+
+/// Everything of the form that comes before the bytes of the file.
+fn form(boundary: &str, envelope: &Map<String, Json>, name: &str) -> String {
+    let mut text = String::new();
+    for member in ["action", "arguments", "parameters"] {
+        let value = match envelope.get(member) {
+            Some(Json::String(text)) => text.clone(),
+            Some(other) => other.to_string(),
+            None => continue,
+        };
+        text.push_str(&format!(
+            "--{boundary}\r\nContent-Disposition: form-data; name=\"{member}\"\r\n\r\n{value}\r\n"
+        ));
+    }
+    let name = name.replace(['"', '\r', '\n'], "_");
+    text.push_str(&format!(
+        "--{boundary}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{name}\"\r\n\
+         Content-Type: application/octet-stream\r\n\r\n"
+    ));
+    text
+}
+
+/// Waits until the image is published or has failed.
+async fn wait(context: &mut Context<'_>, id: i64) -> Result<(), Error> {
+    let fields = ["state", "percentage", "status_message", "error_code"];
+    let call = Call::list(Object::Di, Some(Filter::any_of("id", [id])), &fields)?;
+    let bar = bar(100, "importing");
+    loop {
+        let answer = context.api.call(&call).await?;
+        let Some(row) = answer.rows.first() else {
+            return Err(Error::refused(Status::ImageNotFound, &id.to_string()));
+        };
+        let text = |name: &str| row.get(name).and_then(Json::as_str).unwrap_or_default();
+        match text("state") {
+            "published" | "ready" => break,
+            "fail" => {
+                bar.finish_and_clear();
+                let code = row.get("error_code").and_then(Json::as_u64).and_then(|c| u16::try_from(c).ok());
+                let code = code.unwrap_or(Status::Internal.code());
+                let message = format!("image {id} could not be imported: {}", text("status_message"));
+                return Err(Error::Refused { code, message });
+            }
+            _ => {}
+        }
+        let done = row.get("percentage").and_then(Json::as_f64).unwrap_or(0.0);
+        bar.set_position((done.clamp(0.0, 1.0) * 100.0).round() as u64);
+        tokio::time::sleep(LOOK).await;
+    }
+    bar.finish_and_clear();
+    Ok(())
+}
+
+fn bar(length: u64, what: &'static str) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let template = if length == 100 {
+        "{msg} {bar:40} {percent}%"
+    } else {
+        "{msg} {bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}"
+    };
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(length).with_style(style).with_message(what)
+}

@@ -1,0 +1,84 @@
+//! `get`.
+
+use qvd_model::action::{self, Show, acl_matches};
+use qvd_model::filter::{Filter, Operator};
+
+use crate::api::Call;
+use crate::command::Order;
+use crate::error::Error;
+use crate::noun::Noun;
+use crate::output::{Column, Listing};
+use crate::run::Context;
+use crate::session::Session;
+
+/// Lists the selected objects.
+pub(crate) async fn get(
+    context: &mut Context<'_>,
+    noun: &'static Noun,
+    selection: Option<Filter>,
+    fields: Vec<String>,
+    order: Option<Order>,
+) -> Result<(), Error> {
+    let entity = action::entity(noun.object);
+    let columns = match fields.as_slice() {
+        [] => usual_columns(entity, &context.api.identity().await?),
+        [all] if all == "*" => every_column(entity, &context.api.identity().await?),
+        _ => fields.iter().map(|f| column(entity, f)).collect(),
+    };
+    let mut call = Call::new(noun.object, action::Verb::List)?;
+    call.filter = config_scope(context, noun, selection).await?;
+    call.fields = columns.iter().map(|c| c.member.clone()).collect();
+    call.order = order.map(|o| {
+        let fields = o.fields.iter().map(|f| entity.resolve(f).to_owned()).collect();
+        (fields, o.descending)
+    });
+    call.block = context.options.limit.unwrap_or(0);
+    let answer = context.api.call(&call).await?;
+    let listing =
+        Listing { columns, rows: answer.rows, total: answer.total, titles: !context.options.no_headers };
+    let format = context.api.settings().format;
+    listing.print(format, context.out).map_err(|e| Error::Usage(format!("cannot write the result: {e}")))
+}
+
+fn column(entity: &action::Entity, name: &str) -> Column {
+    Column { title: name.to_owned(), member: entity.resolve(name).to_owned() }
+}
+
+fn usual_columns(entity: &action::Entity, who: &Session) -> Vec<Column> {
+    let may_see = |c: &Column| entity.field(&c.member).is_some_and(|f| visible(f, who));
+    entity.columns.iter().map(|name| column(entity, name)).filter(may_see).collect()
+}
+
+fn every_column(entity: &action::Entity, who: &Session) -> Vec<Column> {
+    entity.fields.iter().filter(|f| visible(f, who)).map(|f| column(entity, f.name)).collect()
+}
+
+fn visible(field: &action::Field, who: &Session) -> bool {
+    let shown = match field.show {
+        Show::Always => true,
+        Show::Super => who.is_super(),
+        Show::Never => false,
+    };
+    let allowed =
+        field.see.is_empty() || field.see.iter().any(|p| who.acls.iter().any(|acl| acl_matches(p, acl)));
+    shown && allowed
+}
+
+/// Settings exist once per tenant: super-administrators mean the global ones unless they name a tenant, `*` for
+/// all of them.
+pub(crate) async fn config_scope(
+    context: &mut Context<'_>,
+    noun: &Noun,
+    selection: Option<Filter>,
+) -> Result<Option<Filter>, Error> {
+    if noun.object != action::Object::Config || !context.api.identity().await?.is_super() {
+        return Ok(selection);
+    }
+    let global = Filter::test("tenant_id", Operator::Equal, "-1");
+    Ok(match selection {
+        None => Some(global),
+        Some(filter) if filter == Filter::test("tenant_name", Operator::Equal, "*") => None,
+        Some(filter) if filter.mentions("tenant_id") || filter.mentions("tenant_name") => Some(filter),
+        Some(filter) => Some(filter.and(global)),
+    })
+}

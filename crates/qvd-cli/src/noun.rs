@@ -1,0 +1,104 @@
+//! The nouns and verbs of the command language (`spec/cli.md` 1.9).
+
+use qvd_model::action::Object;
+
+/// An object as it is called on the command line.
+#[derive(Debug, Clone, Copy)]
+pub struct Noun {
+    /// The word.
+    pub word: &'static str,
+    /// What it stands for.
+    pub object: Object,
+    /// In words, for the help.
+    pub title: &'static str,
+    /// What can be done with it.
+    pub verbs: &'static [&'static str],
+    /// An example of making one.
+    pub example: &'static str,
+}
+
+/// Every noun.
+pub const NOUNS: &[Noun] = &[
+    Noun {
+        word: "vm",
+        object: Object::Vm,
+        title: "virtual machines",
+        verbs: &["get", "new", "set", "block", "unblock", "del", "start", "stop", "disconnect", "explain"],
+        example: "name=desk1, user=ann, osf=office",
+    },
+    Noun {
+        word: "user",
+        object: Object::User,
+        title: "users of desktops",
+        verbs: &["get", "new", "set", "block", "unblock", "del", "explain"],
+        example: "name=ann, password=s3cr3t",
+    },
+    Noun {
+        word: "host",
+        object: Object::Host,
+        title: "server nodes",
+        verbs: &["get", "new", "set", "block", "unblock", "del", "explain"],
+        example: "name=node1, address=10.3.15.1",
+    },
+    Noun {
+        word: "osf",
+        object: Object::Osf,
+        title: "operating system flavours",
+        verbs: &["get", "new", "set", "del", "explain"],
+        example: "name=office, memory=512",
+    },
+    Noun {
+        word: "di",
+        object: Object::Di,
+        title: "disk images",
+        verbs: &["get", "new", "set", "tag", "untag", "block", "unblock", "del", "explain"],
+        example: "path=/images/office.tar.gz, osf=office",
+    },
+    Noun {
+        word: "tenant",
+        object: Object::Tenant,
+        title: "tenants",
+        verbs: &["get", "new", "set", "block", "unblock", "del"],
+        example: "name=acme",
+    },
+    Noun {
+        word: "admin",
+        object: Object::Administrator,
+        title: "administrators",
+        verbs: &["get", "new", "set", "del"],
+        example: "name=bob, password=s3cr3t",
+    },
+    Noun {
+        word: "config",
+        object: Object::Config,
+        title: "settings",
+        verbs: &["get", "set", "del", "default"],
+        example: "key=l7r.port, value=8443",
+    },
+];
+
+/// Every verb, also of nouns that lack it: it is recognised so that the refusal can say so.
+pub const VERBS: &[&str] = &[
+    "get",
+    "new",
+    "set",
+    "block",
+    "unblock",
+    "del",
+    "start",
+    "stop",
+    "disconnect",
+    "tag",
+    "untag",
+    "assign",
+    "unassign",
+    "can",
+    "default",
+    "ssl",
+    "explain",
+];
+
+/// The noun of a word.
+pub fn noun(word: &str) -> Option<&'static Noun> {
+    NOUNS.iter().find(|n| n.word == word)
+}

@@ -1,0 +1,226 @@
+//! Global options, environment and configuration files (`spec/cli.md` 1.3 and 1.4).
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Parser;
+use qvd_runtime::Config;
+
+use crate::error::Error;
+use crate::output::Format;
+
+/// The options of the program. They may stand anywhere; `--` ends them.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "qa4", disable_help_flag = true, disable_version_flag = true)]
+#[allow(clippy::struct_excessive_bools, reason = "each is an independent flag of the command line")]
+pub struct Options {
+    /// Address of the API.
+    #[arg(short, long)]
+    pub url: Option<String>,
+    /// Unix socket of the API, for root on its host.
+    #[arg(long)]
+    pub socket: Option<PathBuf>,
+    /// Tenant of the administrator.
+    #[arg(short, long)]
+    pub tenant: Option<String>,
+    /// Administrator.
+    #[arg(short, long)]
+    pub login: Option<String>,
+    /// Password.
+    #[arg(short, long)]
+    pub password: Option<String>,
+    /// Tenant of new objects, for super-administrators.
+    #[arg(long)]
+    pub for_tenant: Option<String>,
+    /// TABLE, CSV or JSON.
+    #[arg(short, long, alias = "output", short_alias = 'o')]
+    pub format: Option<String>,
+    /// Leaves the header of listings out.
+    #[arg(long)]
+    pub no_headers: bool,
+    /// At most so many rows.
+    #[arg(long)]
+    pub limit: Option<u32>,
+    /// Certificate authority of the API.
+    #[arg(long)]
+    pub ca: Option<PathBuf>,
+    /// Does not check the certificate of the API.
+    #[arg(long)]
+    pub insecure: bool,
+    /// Changes every object without asking.
+    #[arg(long, visible_alias = "yes", short_alias = 'y')]
+    pub force: bool,
+    /// Shows what would change.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Does not wait until an image is imported.
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Neither tolerates slips in the command nor objects that are already as wanted.
+    #[arg(long)]
+    pub strict: bool,
+    /// No remarks on standard error.
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Seconds to wait for an answer.
+    #[arg(long, default_value_t = 300)]
+    pub timeout: u64,
+    /// Commands from a file, one a line; `-` is standard input.
+    #[arg(long)]
+    pub file: Option<PathBuf>,
+    /// Goes on after a command of the file that failed.
+    #[arg(long)]
+    pub keep_going: bool,
+    /// Prints the help.
+    #[arg(long)]
+    pub help: bool,
+    /// Prints the version of this program.
+    #[arg(long)]
+    pub version: bool,
+    /// The command.
+    #[arg(allow_negative_numbers = true)]
+    pub command: Vec<String>,
+}
+
+/// Where the API is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// On a Unix socket of this machine.
+    Socket(PathBuf),
+    /// At an address.
+    Url(String),
+}
+
+/// Who logs in.
+#[derive(Debug, Clone)]
+pub struct Credentials {
+    /// Administrator.
+    pub login: String,
+    /// Tenant of the administrator.
+    pub tenant: Option<String>,
+    /// Password; asked for if there is none.
+    pub password: Option<String>,
+}
+
+/// Options, environment and files, put together.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where the API is.
+    pub place: Place,
+    /// Who logs in; nobody on a Unix socket, where the kernel says who we are.
+    pub credentials: Option<Credentials>,
+    /// How results are printed.
+    pub format: Format,
+    /// Certificate authority.
+    pub ca: Option<PathBuf>,
+    /// The certificate of the API is not checked.
+    pub insecure: bool,
+    /// Tenant of new objects.
+    pub for_tenant: Option<String>,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// Where the session is kept.
+    pub session_file: Option<PathBuf>,
+}
+
+/// Where the API listens for root when nothing else is said.
+const DEFAULT_SOCKET: &str = "/var/run/qvd/api.sock";
+
+impl Settings {
+    /// Puts options, environment and files together: the former win.
+    pub fn load(options: &Options, environment: &dyn Fn(&str) -> Option<String>) -> Result<Self, Error> {
+        let home = environment("HOME").map(PathBuf::from);
+        let files = files(environment("QVD_CONFIG").map(PathBuf::from), home.as_deref());
+        let config = if files.is_empty() { Config::parse("none", "") } else { Config::load(&files) };
+        let values = config.map_err(|e| Error::Usage(e.to_string()))?.now();
+        let file = |key: &str| {
+            let value = values.optional(key).map_err(|e| Error::Usage(e.to_string()))?;
+            Ok::<_, Error>(value.filter(|v| !v.is_empty()))
+        };
+        let layered = |option: Option<String>, variable: &str, key: &str| match option {
+            Some(value) => Ok(Some(value)),
+            None => match environment(variable).filter(|v| !v.is_empty()) {
+                Some(value) => Ok(Some(value)),
+                None => file(key),
+            },
+        };
+        let place = place(options, environment, &file)?;
+        let text = |path: &PathBuf| path.to_string_lossy().into_owned();
+        let login = layered(options.login.clone(), "QVD_LOGIN", "qa.login")?;
+        let credentials = match (login, &place) {
+            (Some(login), _) => Some(Credentials {
+                login,
+                tenant: layered(options.tenant.clone(), "QVD_TENANT", "qa.tenant")?,
+                password: layered(options.password.clone(), "QVD_PASSWORD", "qa.password")?,
+            }),
+            (None, _) => None,
+        };
+        let insecure = match layered(None, "QVD_INSECURE", "qa.insecure")?.as_deref() {
+            _ if options.insecure => true,
+            None | Some("0" | "false" | "no" | "off") => false,
+            Some("1" | "true" | "yes" | "on") => true,
+            Some(other) => return Err(Error::Usage(format!("qa.insecure: `{other}` is neither 1 nor 0"))),
+        };
+        let format = layered(options.format.clone(), "QVD_FORMAT", "qa.format")?;
+        Ok(Self {
+            place,
+            credentials,
+            format: format.as_deref().unwrap_or("TABLE").parse()?,
+            ca: layered(options.ca.as_ref().map(text), "QVD_CA", "qa.ca")?.map(PathBuf::from),
+            insecure,
+            for_tenant: match &options.for_tenant {
+                Some(tenant) => Some(tenant.clone()),
+                None => file("qa.default_tenant")?,
+            },
+            timeout: Duration::from_secs(options.timeout),
+            session_file: home.map(|h| h.join(".qvd/qa.session")),
+        })
+    }
+}
+
+fn place(
+    options: &Options,
+    environment: &dyn Fn(&str) -> Option<String>,
+    file: &dyn Fn(&str) -> Result<Option<String>, Error>,
+) -> Result<Place, Error> {
+    let layers = [
+        (options.url.clone(), options.socket.clone()),
+        (environment("QVD_URL"), environment("QVD_SOCKET").map(PathBuf::from)),
+        (file("qa.url")?, file("qa.socket")?.map(PathBuf::from)),
+    ];
+    for layer in layers {
+        match layer {
+            (Some(url), _) if !url.is_empty() => return Ok(Place::Url(url)),
+            (_, Some(socket)) => return Ok(Place::Socket(socket)),
+            _ => {}
+        }
+    }
+    let root = nix::unistd::geteuid().is_root();
+    if root && Path::new(DEFAULT_SOCKET).exists() {
+        return Ok(Place::Socket(PathBuf::from(DEFAULT_SOCKET)));
+    }
+    Err(Error::Usage(
+        "where is the API? Give --url, or set qa.url in /etc/qvd/qa.conf; root on its host needs neither \
+         while it runs"
+            .to_owned(),
+    ))
+}
+
+/// The files that are there and may be trusted, in the order in which they are read.
+fn files(only: Option<PathBuf>, home: Option<&Path>) -> Vec<PathBuf> {
+    if let Some(only) = only {
+        return vec![only];
+    }
+    let usual = [Some(PathBuf::from("/etc/qvd/qa.conf")), home.map(|h| h.join(".qvd/qa.conf"))];
+    let mut files: Vec<PathBuf> = usual.into_iter().flatten().filter(|f| f.exists()).collect();
+    // A file in the working directory could have been planted there by somebody else.
+    let here = PathBuf::from("qa.conf");
+    if let Ok(meta) = std::fs::metadata(&here)
+        && meta.uid() == nix::unistd::geteuid().as_raw()
+        && meta.mode() & 0o022 == 0
+    {
+        files.push(here);
+    }
+    files
+}

@@ -1,0 +1,179 @@
+//! One HTTP/1.1 connection to the API: over TLS, or over its Unix socket.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::{Method, Request, header};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+
+use crate::error::Error;
+use crate::options::{Place, Settings};
+use crate::tls;
+
+/// The largest answer that is read.
+const MAX_ANSWER: usize = 512 << 20;
+
+/// What a request carries.
+pub type Body = BoxBody<Bytes, std::io::Error>;
+
+/// A connection that sends one request after the other.
+#[derive(Debug)]
+pub struct Connection {
+    sender: SendRequest<Body>,
+    host: String,
+    prefix: String,
+    place: String,
+    timeout: Duration,
+}
+
+/// A body that is at hand.
+pub fn whole(bytes: Vec<u8>) -> Body {
+    Full::new(Bytes::from(bytes)).map_err(|never| match never {}).boxed()
+}
+
+impl Connection {
+    /// Connects.
+    pub async fn open(settings: &Settings) -> Result<Self, Error> {
+        let connecting = async {
+            match &settings.place {
+                Place::Socket(path) => Self::unix(path, settings.timeout).await,
+                Place::Url(url) => Self::tls(url, settings).await,
+            }
+        };
+        tokio::time::timeout(settings.timeout, connecting)
+            .await
+            .map_err(|_| Error::Timeout(settings.timeout.as_secs()))?
+    }
+
+    async fn unix(path: &Path, timeout: Duration) -> Result<Self, Error> {
+        let place = path.display().to_string();
+        let stream = UnixStream::connect(path).await.map_err(|e| unreachable(&place, e))?;
+        Self::start(stream, "localhost".to_owned(), String::new(), place, timeout).await
+    }
+
+    async fn tls(url: &str, settings: &Settings) -> Result<Self, Error> {
+        let address = Address::parse(url)?;
+        let config = tls::client_config(settings.ca.as_deref(), settings.insecure)?;
+        let name = ServerName::try_from(address.host.trim_matches(['[', ']']).to_owned())
+            .map_err(|_| Error::Usage(format!("`{}` is not a host name", address.host)))?;
+        let host = address.host.trim_matches(['[', ']']);
+        let stream = TcpStream::connect((host, address.port)).await.map_err(|e| unreachable(url, e))?;
+        stream.set_nodelay(true).map_err(|e| unreachable(url, e))?;
+        let connector = TlsConnector::from(Arc::new(config));
+        let stream = connector.connect(name, stream).await.map_err(|e| {
+            let hint = if tls::is_trust_problem(&e) { "; give its authority with --ca" } else { "" };
+            unreachable(url, format!("{e}{hint}"))
+        })?;
+        let authority = format!("{}:{}", address.host, address.port);
+        Self::start(stream, authority, address.prefix, url.to_owned(), settings.timeout).await
+    }
+
+    async fn start<S>(
+        stream: S,
+        host: String,
+        prefix: String,
+        place: String,
+        timeout: Duration,
+    ) -> Result<Self, Error>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (sender, driver) = handshake(TokioIo::new(stream)).await.map_err(|e| unreachable(&place, e))?;
+        // The driver ends with the connection, which ends when the sender is dropped.
+        tokio::spawn(driver);
+        Ok(Self { sender, host, prefix, place, timeout })
+    }
+
+    /// Sends a request and reads the whole answer.
+    pub async fn send(
+        &mut self,
+        path: &str,
+        content_type: &str,
+        sid: Option<&str>,
+        body: Body,
+    ) -> Result<Vec<u8>, Error> {
+        let mut request = Request::builder()
+            .method(Method::POST)
+            .uri(format!("{}{path}", self.prefix))
+            .header(header::HOST, &self.host)
+            .header(header::CONTENT_TYPE, content_type);
+        if let Some(sid) = sid {
+            request = request.header(header::COOKIE, format!("sid={sid}"));
+        }
+        let request = request.body(body).map_err(|e| Error::Usage(e.to_string()))?;
+        let place = self.place.clone();
+        let exchange = async {
+            self.sender.ready().await.map_err(|e| unreachable(&place, e))?;
+            let answer = self.sender.send_request(request).await.map_err(|e| unreachable(&place, e))?;
+            let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
+            Ok(body.map_err(|e| unreachable(&place, e))?.to_bytes().to_vec())
+        };
+        tokio::time::timeout(self.timeout, exchange)
+            .await
+            .map_err(|_| Error::Timeout(self.timeout.as_secs()))?
+    }
+
+    /// Where it leads, for messages.
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+}
+
+fn unreachable(place: &str, problem: impl std::fmt::Display) -> Error {
+    Error::Unreachable { place: place.to_owned(), problem: problem.to_string() }
+}
+
+/// The parts of `https://host:port/prefix`.
+#[derive(Debug, PartialEq, Eq)]
+struct Address {
+    host: String,
+    port: u16,
+    prefix: String,
+}
+
+impl Address {
+    fn parse(url: &str) -> Result<Self, Error> {
+        let wrong = |problem: &str| Error::Usage(format!("`{url}` is not the address of an API: {problem}"));
+        let rest = url.strip_prefix("https://").ok_or_else(|| wrong("it must begin with https://"))?;
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => {
+                (host, port.parse().map_err(|_| wrong("its port is not a number"))?)
+            }
+            _ => (authority, 443),
+        };
+        if host.is_empty() || host.contains('@') {
+            return Err(wrong("it names no host"));
+        }
+        let path = path.trim_matches('/');
+        let prefix = if path.is_empty() { String::new() } else { format!("/{path}") };
+        Ok(Self { host: host.to_owned(), port, prefix })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        let parts = |url| {
+            let a = Address::parse(url).unwrap();
+            (a.host, a.port, a.prefix)
+        };
+        assert_eq!(parts("https://api.example:8444/"), ("api.example".into(), 8444, String::new()));
+        assert_eq!(parts("https://[::1]/qvd/"), ("[::1]".into(), 443, "/qvd".into()));
+        for bad in ["http://a/", "https://", "https://a:b/", "https://u@h/"] {
+            assert!(Address::parse(bad).is_err(), "{bad}");
+        }
+    }
+}
