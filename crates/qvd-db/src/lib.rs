@@ -6,6 +6,7 @@
 pub mod commands;
 pub mod configs;
 mod database;
+pub mod deploy;
 mod error;
 pub mod events;
 pub mod hosts;

@@ -8,6 +8,7 @@
 )]
 
 mod base;
+mod schema;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +42,13 @@ impl Scratch {
         database.client().await.unwrap().batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
         settings.name = name.to_owned();
         Self { cluster, settings }
+    }
+
+    /// A new database with our schema.
+    pub async fn deployed(name: &str) -> Self {
+        let scratch = Self::new(name).await;
+        qvd_db::deploy::deploy(&scratch.settings, &Default::default()).await.unwrap();
+        scratch
     }
 
     pub fn database(&self) -> Database {

@@ -1,0 +1,258 @@
+//! Deploying QVD-DB: the schema as numbered migrations, the initial data, the roles of the daemons.
+//!
+//! Facts: `spec/database.md` 9 and 12, `spec/cli.md` 5.1.
+
+use qvd_model::acl::ACLS;
+use secrecy::{ExposeSecret, SecretString};
+use tokio_postgres::{Client, NoTls, Transaction};
+use tracing::info;
+
+use crate::{Error, Settings};
+
+/// A numbered, immutable step of the schema.
+#[derive(Debug, Clone, Copy)]
+struct Migration {
+    number: i32,
+    name: &'static str,
+    sql: &'static str,
+}
+
+const MIGRATIONS: &[Migration] = &[
+    Migration { number: 1, name: "relations", sql: include_str!("schema/0001_relations.sql") },
+    Migration {
+        number: 2,
+        name: "views and triggers",
+        sql: include_str!("schema/0002_views_and_triggers.sql"),
+    },
+    Migration { number: 3, name: "additions", sql: include_str!("schema/0003_additions.sql") },
+];
+const INITIAL: &str = include_str!("schema/initial.sql");
+const GRANTS: &str = include_str!("schema/grants.sql");
+const RESET: &str = include_str!("schema/reset.sql");
+const SEQUENCES: &str = include_str!("schema/sequences.sql");
+
+/// The journal of applied migrations.
+const JOURNAL: &str = "CREATE TABLE IF NOT EXISTS migrations (number integer PRIMARY KEY, name text NOT NULL, \
+    checksum text NOT NULL, applied timestamp with time zone NOT NULL DEFAULT now())";
+
+/// Only one deployment at a time; the number is arbitrary but fixed.
+const LOCK: &str = "SELECT pg_advisory_xact_lock(4300)";
+
+/// The roles of the daemons.
+pub const ROLES: [&str; 3] = ["qvd_node", "qvd_l7r", "qvd_api"];
+
+/// What a deployment is to do.
+#[derive(Debug, Clone, Default)]
+pub struct Deployment {
+    /// Drop what is there. All data is lost.
+    pub force: bool,
+    /// Password hashes of the administrators that a new database starts with, by name.
+    pub administrators: Vec<(String, SecretString)>,
+    /// Passwords of the daemons' roles; a role that is not named gets none.
+    pub roles: Vec<(String, SecretString)>,
+}
+
+/// What a deployment found and did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deployed {
+    /// The database was empty, or emptied, and is complete now.
+    Created,
+    /// It was there; this many migrations were added.
+    Migrated(usize),
+}
+
+/// Why a deployment failed. Nothing is changed then.
+#[derive(Debug, thiserror::Error)]
+pub enum DeployError {
+    /// There is a QVD-DB already.
+    #[error("the database is already deployed; --force drops it with all its data")]
+    AlreadyDeployed,
+    /// The database could not be reached.
+    #[error(transparent)]
+    Connection(Error),
+    /// The relations could not be made.
+    #[error("schema: {0}")]
+    Schema(Error),
+    /// The initial rows could not be made.
+    #[error("initial data: {0}")]
+    Rows(Error),
+    /// A migration that was applied is not the one this program knows.
+    #[error("migration {number} ({name}) was applied in another form; this program cannot continue from it")]
+    Changed {
+        /// Its number.
+        number: i32,
+        /// Its name.
+        name: &'static str,
+    },
+}
+
+impl DeployError {
+    /// The documented exit code of `qvd-deploy-db`.
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::AlreadyDeployed => 2,
+            Self::Connection(_) | Self::Schema(_) | Self::Changed { .. } => 3,
+            Self::Rows(_) => 4,
+        }
+    }
+}
+
+/// Deploys a new QVD-DB; refuses one that is there unless forced. `settings` must name the owner of the database.
+pub async fn deploy(settings: &Settings, deployment: &Deployment) -> Result<Deployed, DeployError> {
+    let (mut client, _connection) = connect(settings).await?;
+    let tx = begin(&mut client).await?;
+    if is_deployed(&tx).await? {
+        if !deployment.force {
+            return Err(DeployError::AlreadyDeployed);
+        }
+        batch(&tx, "drop the old schema", RESET).await.map_err(DeployError::Schema)?;
+    }
+    migrate_in(&tx).await?;
+    initial_rows(&tx, deployment).await.map_err(DeployError::Rows)?;
+    finish(tx, settings, deployment).await?;
+    info!(database = settings.name, "deployed");
+    Ok(Deployed::Created)
+}
+
+/// Deploys a new QVD-DB, or brings the one that is there up to date.
+pub async fn ensure(settings: &Settings, deployment: &Deployment) -> Result<Deployed, DeployError> {
+    let (mut client, _connection) = connect(settings).await?;
+    let tx = begin(&mut client).await?;
+    if !is_deployed(&tx).await? {
+        drop(tx);
+        return deploy(settings, deployment).await;
+    }
+    let added = migrate_in(&tx).await?;
+    finish(tx, settings, deployment).await?;
+    Ok(Deployed::Migrated(added))
+}
+
+async fn finish(
+    tx: Transaction<'_>,
+    settings: &Settings,
+    deployment: &Deployment,
+) -> Result<(), DeployError> {
+    grant(&tx, deployment).await.map_err(DeployError::Schema)?;
+    let isolation = format!(
+        "ALTER DATABASE \"{}\" SET default_transaction_isolation TO 'serializable'",
+        settings.name.replace('"', "\"\"")
+    );
+    batch(&tx, "set the isolation level", &isolation).await.map_err(DeployError::Schema)?;
+    tx.commit().await.map_err(|e| DeployError::Schema(Error::during("commit the deployment")(e)))
+}
+
+/// Ends the connection's task with the deployment.
+struct Connection(tokio::task::JoinHandle<()>);
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn connect(settings: &Settings) -> Result<(Client, Connection), DeployError> {
+    let connecting = settings.driver();
+    let (client, connection) = connecting
+        .connect(NoTls)
+        .await
+        .map_err(|e| DeployError::Connection(Error::during("connect to deploy")(e)))?;
+    let task = tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!("deployment connection: {error}");
+        }
+    });
+    Ok((client, Connection(task)))
+}
+
+async fn begin(client: &mut Client) -> Result<Transaction<'_>, DeployError> {
+    let tx = client.transaction().await;
+    let tx = tx.map_err(|e| DeployError::Connection(Error::during("begin the deployment")(e)))?;
+    batch(&tx, "lock the deployment", LOCK).await.map_err(DeployError::Connection)?;
+    batch(&tx, "defer constraints", "SET CONSTRAINTS ALL DEFERRED").await.map_err(DeployError::Connection)?;
+    Ok(tx)
+}
+
+async fn is_deployed(tx: &Transaction<'_>) -> Result<bool, DeployError> {
+    let found = tx.query_one("SELECT to_regclass('public.configs') IS NOT NULL", &[]).await;
+    let row = found.map_err(|e| DeployError::Connection(Error::during("look for a schema")(e)))?;
+    row.try_get(0).map_err(|e| DeployError::Connection(Error::during("look for a schema")(e)))
+}
+
+async fn migrate_in(tx: &Transaction<'_>) -> Result<usize, DeployError> {
+    let during = Error::during("read the journal of migrations");
+    batch(tx, "make the journal of migrations", JOURNAL).await.map_err(DeployError::Schema)?;
+    let mut added = 0;
+    for migration in MIGRATIONS {
+        let known = tx
+            .query_opt(
+                "SELECT checksum = md5($2) FROM migrations WHERE number = $1",
+                &[&migration.number, &migration.sql],
+            )
+            .await
+            .map_err(|e| DeployError::Schema(during(e)))?;
+        if let Some(row) = known {
+            if row.try_get::<_, bool>(0).map_err(|e| DeployError::Schema(during(e)))? {
+                continue;
+            }
+            return Err(DeployError::Changed { number: migration.number, name: migration.name });
+        }
+        batch(tx, migration.name, migration.sql).await.map_err(DeployError::Schema)?;
+        tx.execute(
+            "INSERT INTO migrations (number, name, checksum) VALUES ($1, $2, md5($3))",
+            &[&migration.number, &migration.name, &migration.sql],
+        )
+        .await
+        .map_err(|e| DeployError::Schema(during(e)))?;
+        added += 1;
+    }
+    Ok(added)
+}
+
+async fn initial_rows(tx: &Transaction<'_>, deployment: &Deployment) -> Result<(), Error> {
+    let during = Error::during("insert the ACLs");
+    let statement = tx.prepare("INSERT INTO acls (id, name) VALUES ($1, $2)").await.map_err(&during)?;
+    for acl in ACLS {
+        tx.execute(&statement, &[&acl.id, &acl.name]).await.map_err(&during)?;
+    }
+    batch(tx, "insert the initial rows", INITIAL).await?;
+    for (name, hash) in &deployment.administrators {
+        tx.execute("UPDATE administrators SET password = $2 WHERE name = $1", &[name, &hash.expose_secret()])
+            .await
+            .map_err(Error::during("set the administrators' passwords"))?;
+    }
+    batch(tx, "set the sequences", SEQUENCES).await
+}
+
+/// Makes the daemons' roles and gives them their rights. An owner that may not make roles keeps the single role
+/// of existing installations.
+async fn grant(tx: &Transaction<'_>, deployment: &Deployment) -> Result<(), Error> {
+    let during = Error::during("make the daemons' roles");
+    let row = tx
+        .query_one("SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user", &[])
+        .await
+        .map_err(&during)?;
+    if !row.try_get::<_, bool>(0).map_err(&during)? {
+        info!("the database role may not create roles; all daemons share it");
+        return Ok(());
+    }
+    for role in ROLES {
+        let exists =
+            tx.query_opt("SELECT 1 FROM pg_roles WHERE rolname = $1", &[&role]).await.map_err(&during)?;
+        let verb = if exists.is_some() { "ALTER" } else { "CREATE" };
+        let password = deployment.roles.iter().find(|(name, _)| name == role).map(|(_, p)| p.expose_secret());
+        if exists.is_some() && password.is_none() {
+            continue;
+        }
+        let clause = if password.is_some() { " PASSWORD %L" } else { "" };
+        let template = format!("{verb} ROLE {role} LOGIN{clause}");
+        let row =
+            tx.query_one("SELECT format($1, $2::text)", &[&template, &password]).await.map_err(&during)?;
+        let statement: String = row.try_get(0).map_err(&during)?;
+        batch(tx, "make the daemons' roles", &statement).await?;
+    }
+    batch(tx, "grant rights", GRANTS).await
+}
+
+async fn batch(tx: &Transaction<'_>, operation: &'static str, sql: &str) -> Result<(), Error> {
+    tx.batch_execute(sql).await.map_err(Error::during(operation))
+}
