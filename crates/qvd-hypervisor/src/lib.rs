@@ -1,1 +1,13 @@
-//! Desktops and their storage: LXC, images, base trees, overlays, homes.
+//! Desktops and their storage.
+//!
+//! [`storage`] turns a registered image into a root file system that one desktop may write: base tree,
+//! overlay, mount, home. [`lxc`] turns that root into a running container and ends it again. Both know no
+//! database and no configuration: whoever calls passes values.
+//!
+//! Every step may be repeated, and so may its undo, in any state that an earlier life of the VM left behind.
+
+pub mod error;
+pub mod lxc;
+pub mod storage;
+
+pub use error::Error;

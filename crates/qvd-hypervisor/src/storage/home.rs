@@ -1,0 +1,45 @@
+//! Homes (`spec/node.md` 6.4).
+
+use std::path::{Path, PathBuf};
+
+use qvd_model::VmId;
+
+use super::base::{blocking, make_directory};
+use super::directories::{Directories, single_name};
+use crate::Error;
+
+/// Whose home it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HomeOwner {
+    /// One home for each VM, seen as `/home`.
+    Vm(VmId),
+    /// One home for all VMs of a user (`vm.lxc.home.per.user`), seen as `/home/<login>`.
+    User(String),
+}
+
+/// A home and where the desktop sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Home {
+    /// The directory of the storage.
+    pub source: PathBuf,
+    /// The path in the desktop, relative to its root.
+    pub target: PathBuf,
+}
+
+/// Makes the home if it is missing. What is in a home is never removed here.
+pub async fn prepare_home(directories: &Directories, owner: HomeOwner) -> Result<Home, Error> {
+    let home = match owner {
+        HomeOwner::Vm(vm) => {
+            Home { source: directories.homefs.join(format!("{vm}-fs")), target: PathBuf::from("home") }
+        }
+        HomeOwner::User(login) => {
+            single_name("login", &login)?;
+            Home { source: directories.homefs.join(&login), target: Path::new("home").join(&login) }
+        }
+    };
+    blocking("prepare a home", move || {
+        make_directory(&home.source)?;
+        Ok(home)
+    })
+    .await
+}

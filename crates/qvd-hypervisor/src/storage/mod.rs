@@ -1,0 +1,29 @@
+//! From an image to a root file system that one desktop may write (`spec/node.md` 6.1 to 6.4).
+//!
+//! ```text
+//! image ──unpack──► base tree ──overlay──► root ◄── home
+//!  (file, shared)    (shared)   (per VM)    (mount point, bound by the container)
+//! ```
+
+mod base;
+mod directories;
+mod home;
+mod image;
+mod inside;
+mod layout;
+mod mounts;
+mod overlay;
+mod record;
+mod seed;
+mod unpack;
+
+pub use base::{Progress, Unpacking, prepare_base, remove_base};
+pub use directories::{Directories, base_name};
+pub use home::{Home, HomeOwner, prepare_home};
+pub use image::{Compression, Image, Kind, inspect};
+pub use inside::Inside;
+pub use layout::{Init, Layout, Tree};
+pub use mounts::{mount_root, mounted_below, unmount_below};
+pub use overlay::{Overlay, discard_overlay, prepare_overlay, purge_discarded};
+pub use seed::{Seed, seed_root};
+pub use unpack::Limits;
