@@ -25,6 +25,7 @@ const MIGRATIONS: &[Migration] = &[
         sql: include_str!("schema/0002_views_and_triggers.sql"),
     },
     Migration { number: 3, name: "additions", sql: include_str!("schema/0003_additions.sql") },
+    Migration { number: 4, name: "creation", sql: include_str!("schema/0004_creation.sql") },
 ];
 const INITIAL: &str = include_str!("schema/initial.sql");
 const GRANTS: &str = include_str!("schema/grants.sql");

@@ -3,6 +3,7 @@
 //! Statements are named constants ([`Sql`]); each module lists its own in `ALL`, and one test prepares them all
 //! against the migrated schema. Multi-statement changes run through [`Database::transaction`].
 
+pub mod admin;
 pub mod commands;
 pub mod configs;
 mod database;
@@ -26,4 +27,5 @@ pub fn statements() -> impl Iterator<Item = Sql> {
         .into_iter()
         .flatten()
         .copied()
+        .chain(admin::statements())
 }

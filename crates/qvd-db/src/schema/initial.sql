@@ -160,3 +160,10 @@ INSERT INTO log (id, administrator_id, administrator_name, tenant_id, tenant_nam
     (4, 1, 'superadmin', -1, 'Invalid', 'role_create', 'create', '{}', 'role', 22, 'Operator L2', now(), 0, true),
     (5, 1, 'superadmin', -1, 'Invalid', 'role_create', 'create', '{}', 'role', 23, 'Operator L3', now(), 0, true),
     (6, 1, 'superadmin', -1, 'Invalid', 'role_create', 'create', '{}', 'role', 43, 'Root', now(), 0, true);
+
+UPDATE tenants SET creation_date = now() AT TIME ZONE 'UTC', creation_admin_id = 1, creation_admin_name = 'superadmin'
+    WHERE id = 1;
+UPDATE administrators SET creation_date = now() AT TIME ZONE 'UTC', creation_admin_id = 1,
+    creation_admin_name = 'superadmin' WHERE id IN (1, 2);
+UPDATE roles SET creation_date = now() AT TIME ZONE 'UTC', creation_admin_id = 1, creation_admin_name = 'superadmin'
+    WHERE id IN (21, 22, 23, 43);

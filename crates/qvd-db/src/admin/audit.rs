@@ -1,0 +1,72 @@
+//! The audit log: one row for each object and change, and for each request that was refused.
+
+use crate::{Error, Session, Sql};
+
+const RECORD: Sql = Sql::new(
+    "write the audit log",
+    "INSERT INTO log (administrator_id, administrator_name, tenant_id, tenant_name, action, type_of_action, \
+     arguments, qvd_object, object_id, object_name, time, status, source, ip, superadmin) \
+     VALUES ($1, $2, $3, coalesce((SELECT name FROM tenants WHERE id = $3), $4), $5, $6, $7, $8, $9, \
+     left($10, 80), now() AT TIME ZONE 'UTC', $11, left($12, 80), $13, $14)",
+);
+
+pub(crate) const ALL: &[Sql] = &[RECORD];
+
+/// One row of the log.
+#[derive(Debug, Clone, Copy)]
+pub struct Record<'a> {
+    /// Who, unless nobody was recognized or it is root.
+    pub administrator: Option<i32>,
+    /// Its name, or the one that was tried.
+    pub administrator_name: Option<&'a str>,
+    /// The tenant of the object, else of the administrator.
+    pub tenant: Option<i32>,
+    /// A tenant that is only known by name.
+    pub tenant_name: Option<&'a str>,
+    /// The action.
+    pub action: &'a str,
+    /// `create`, `update`, …
+    pub verb: &'a str,
+    /// The arguments as JSON, without secrets.
+    pub arguments: &'a str,
+    /// What kind of object.
+    pub object: &'a str,
+    /// Which one.
+    pub object_id: Option<i32>,
+    /// Its name.
+    pub object_name: Option<&'a str>,
+    /// The outcome.
+    pub status: i32,
+    /// The client, as it calls itself.
+    pub source: Option<&'a str>,
+    /// Where the request came from.
+    pub address: Option<&'a str>,
+    /// Whether it was a super-administrator.
+    pub superadmin: Option<bool>,
+}
+
+/// Writes a row; in the transaction of the change where there is one.
+pub async fn record(session: &impl Session, record: &Record<'_>) -> Result<(), Error> {
+    RECORD
+        .execute(
+            session,
+            &[
+                &record.administrator,
+                &record.administrator_name,
+                &record.tenant,
+                &record.tenant_name,
+                &record.action,
+                &record.verb,
+                &record.arguments,
+                &record.object,
+                &record.object_id,
+                &record.object_name,
+                &record.status,
+                &record.source,
+                &record.address,
+                &record.superadmin,
+            ],
+        )
+        .await
+        .map(drop)
+}

@@ -1,0 +1,263 @@
+//! Lists: from the registry and a filter to rows.
+
+use qvd_model::action::{Entity, Kind, Object, entity};
+use qvd_model::filter::{Filter, Operand, Operator, Scalar, Test};
+
+use super::Statement;
+use super::relation::{Relation, relation, shown};
+use crate::{Error, Session};
+
+/// A list to be made. Names of fields are proper ones, values are canonical; both were checked before.
+#[derive(Debug, Clone)]
+pub struct List<'a> {
+    /// Of which objects.
+    pub object: Object,
+    /// Which rows.
+    pub filter: &'a Filter,
+    /// Which of them may be seen.
+    pub scope: &'a Scope,
+    /// Which members.
+    pub fields: &'a [&'a str],
+    /// By which fields.
+    pub order: &'a [&'a str],
+    /// From high to low.
+    pub descending: bool,
+    /// Rows to leave out at the start.
+    pub skip: i64,
+    /// Rows to read at most; `None` for all.
+    pub limit: Option<i64>,
+}
+
+/// Whose rows may be seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// Those of all tenants.
+    All,
+    /// Those of one tenant.
+    Tenant(i32),
+}
+
+/// Rows as the text of JSON objects, and how many there are in all.
+#[derive(Debug)]
+pub struct Rows {
+    /// The rows that were asked for.
+    pub rows: Vec<String>,
+    /// How many match.
+    pub total: i64,
+}
+
+/// What a row is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Its id.
+    pub id: i32,
+    /// Its name at the moment.
+    pub name: String,
+    /// Its tenant, if it has one.
+    pub tenant: Option<i32>,
+}
+
+/// Makes a list.
+pub async fn list(session: &impl Session, list: &List<'_>) -> Result<Rows, Error> {
+    const NAME: &str = "list";
+    let relation = known(list.object)?;
+    let mut statement = Statement::default();
+    let condition = conditions(&mut statement, list.object, relation, list.filter, list.scope)?;
+    let members = list
+        .fields
+        .iter()
+        .map(|field| {
+            let expression = place(list.object, relation, field)?;
+            Ok(format!("{} AS \"{field}\"", shown(list.object, field, expression)))
+        })
+        .collect::<Result<Vec<_>, Error>>()?
+        .join(", ");
+    let order = list
+        .order
+        .iter()
+        .map(|field| {
+            let direction = if list.descending { "DESC" } else { "ASC" };
+            Ok(format!("{} {direction}", place(list.object, relation, field)?))
+        })
+        // The id makes the order complete, so that pages neither repeat nor lose rows.
+        .chain(std::iter::once(place(list.object, relation, "id").map(str::to_owned)))
+        .collect::<Result<Vec<_>, Error>>()?
+        .join(", ");
+    let tables = relation.tables(format!("{members} {condition} {order}"));
+    let limit = list.limit.map_or_else(String::new, |n| format!(" LIMIT {n}"));
+    statement.text = format!(
+        "SELECT row_to_json(page)::text FROM (SELECT {members} FROM {tables} WHERE {condition} \
+         ORDER BY {order}{limit} OFFSET {}) AS page",
+        list.skip.max(0)
+    );
+    let found = statement.query(session, NAME).await?;
+    let rows = found
+        .iter()
+        .map(|row| crate::column(NAME, row, "row_to_json"))
+        .collect::<Result<Vec<String>, _>>()?;
+    let read = i64::try_from(rows.len()).unwrap_or(i64::MAX);
+    let complete = list.limit.is_none_or(|limit| read < limit) && (read > 0 || list.skip <= 0);
+    let total = if complete { list.skip.max(0) + read } else { count(session, list).await? };
+    Ok(Rows { rows, total })
+}
+
+async fn count(session: &impl Session, list: &List<'_>) -> Result<i64, Error> {
+    const NAME: &str = "count";
+    let relation = known(list.object)?;
+    let mut statement = Statement::default();
+    let condition = conditions(&mut statement, list.object, relation, list.filter, list.scope)?;
+    let tables = relation.tables(condition.clone());
+    statement.text = format!("SELECT count(*) AS n FROM {tables} WHERE {condition}");
+    let rows = statement.query(session, NAME).await?;
+    rows.first().map_or(Ok(0), |row| crate::column(NAME, row, "n"))
+}
+
+/// The rows that a filter means, by id.
+pub async fn identities(
+    session: &impl Session,
+    object: Object,
+    filter: &Filter,
+    scope: &Scope,
+) -> Result<Vec<Identity>, Error> {
+    const NAME: &str = "find the selected objects";
+    let relation = known(object)?;
+    let mut statement = Statement::default();
+    let condition = conditions(&mut statement, object, relation, filter, scope)?;
+    let id = place(object, relation, "id")?;
+    let key = place(object, relation, entity(object).key)?;
+    let tenant = relation.tenant.unwrap_or("NULL::integer");
+    let tables = relation.tables(format!("{condition} {id} {key} {tenant}"));
+    statement.text = format!(
+        "SELECT {id} AS id, {key}::text AS name, {tenant} AS tenant FROM {tables} WHERE {condition} ORDER BY {id}"
+    );
+    let rows = statement.query(session, NAME).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Identity {
+                id: crate::column(NAME, row, "id")?,
+                name: crate::column::<Option<String>>(NAME, row, "name")?.unwrap_or_default(),
+                tenant: crate::column(NAME, row, "tenant")?,
+            })
+        })
+        .collect()
+}
+
+fn known(object: Object) -> Result<&'static Relation, Error> {
+    relation(object).ok_or_else(|| broken("list", &format!("{object} has no relation")))
+}
+
+fn place(object: Object, relation: &Relation, field: &str) -> Result<&'static str, Error> {
+    relation.expression(field).ok_or_else(|| broken("list", &format!("{object} has no column for {field}")))
+}
+
+fn broken(operation: &'static str, problem: &dyn std::fmt::Display) -> Error {
+    Error::Row { operation, column: "-", problem: problem.to_string() }
+}
+
+fn conditions(
+    statement: &mut Statement,
+    object: Object,
+    relation: &Relation,
+    filter: &Filter,
+    scope: &Scope,
+) -> Result<String, Error> {
+    let mut all = vec![condition(statement, object, relation, filter)?];
+    if let (Scope::Tenant(tenant), Some(column)) = (scope, relation.tenant) {
+        all.push(format!("{column} = {}", statement.bind(Kind::Int, Some(&tenant.to_string()))));
+    }
+    all.extend(relation.hidden.map(str::to_owned));
+    Ok(all.join(" AND "))
+}
+
+fn condition(
+    statement: &mut Statement,
+    object: Object,
+    relation: &Relation,
+    filter: &Filter,
+) -> Result<String, Error> {
+    let mut group = |members: &[Filter], sign: &str, none: &str| {
+        if members.is_empty() {
+            return Ok(none.to_owned());
+        }
+        let parts = members
+            .iter()
+            .map(|member| condition(statement, object, relation, member))
+            .collect::<Result<Vec<_>, Error>>()?;
+        Ok(format!("({})", parts.join(sign)))
+    };
+    match filter {
+        Filter::And(members) => group(members, " AND ", "true"),
+        Filter::Or(members) => group(members, " OR ", "false"),
+        Filter::Not(inner) => Ok(format!("({} IS NOT TRUE)", condition(statement, object, relation, inner)?)),
+        Filter::Test(test) => {
+            let entity = entity(object);
+            if let Some((_, members)) = relation.sets.iter().find(|(name, _)| *name == test.field) {
+                let one = comparison(statement, kind(entity, &test.field), "member.value", test);
+                return Ok(format!("EXISTS (SELECT 1 FROM ({members}) AS member(value) WHERE {one})"));
+            }
+            let expression = place(object, relation, &test.field)?;
+            Ok(comparison(statement, kind(entity, &test.field), expression, test))
+        }
+    }
+}
+
+fn kind(entity: &Entity, field: &str) -> Kind {
+    entity.field(field).map_or(Kind::Int, |f| f.kind)
+}
+
+fn comparison(statement: &mut Statement, kind: Kind, expression: &str, test: &Test) -> String {
+    let (kind, expression) = match test.operator {
+        Operator::Like if !kind.is_text() => (Kind::Text(0), format!("({expression})::text")),
+        _ => (kind, expression.to_owned()),
+    };
+    match (&test.operand, test.operator) {
+        (Operand::One(None), Operator::Equal) => format!("{expression} IS NULL"),
+        (Operand::One(None), Operator::Different) => format!("{expression} IS NOT NULL"),
+        (Operand::One(None), _) => "false".to_owned(),
+        (Operand::One(Some(value)), operator) => {
+            format!("{expression} {} {}", sign(operator), statement.bind(kind, Some(value)))
+        }
+        (Operand::Range(from, to), _) => {
+            let from = statement.bind(kind, Some(from));
+            format!("{expression} BETWEEN {from} AND {}", statement.bind(kind, Some(to)))
+        }
+        (Operand::Many(values), operator) => several(statement, kind, &expression, values, operator),
+    }
+}
+
+fn several(
+    statement: &mut Statement,
+    kind: Kind,
+    expression: &str,
+    values: &[Scalar],
+    operator: Operator,
+) -> String {
+    let none = values.iter().any(Option::is_none);
+    let values: Vec<String> = values.iter().flatten().cloned().collect();
+    let empty = values.is_empty();
+    let array = statement.bind_many(kind, values);
+    match operator {
+        Operator::Different => {
+            let listed = if empty { "true".to_owned() } else { format!("{expression} <> ALL ({array})") };
+            let null = if none { format!(" AND {expression} IS NOT NULL") } else { String::new() };
+            // An unused parameter would have no type.
+            format!("({listed}{null} AND {array} IS NOT NULL)")
+        }
+        _ => {
+            let null = if none { format!(" OR {expression} IS NULL") } else { String::new() };
+            format!("({expression} {} ANY ({array}){null})", sign(operator))
+        }
+    }
+}
+
+const fn sign(operator: Operator) -> &'static str {
+    match operator {
+        Operator::Equal => "=",
+        Operator::Different => "<>",
+        Operator::Less => "<",
+        Operator::AtMost => "<=",
+        Operator::Greater => ">",
+        Operator::AtLeast => ">=",
+        Operator::Like => "LIKE",
+    }
+}
