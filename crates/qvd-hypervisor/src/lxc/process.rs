@@ -49,7 +49,7 @@ impl Process {
     pub async fn ended(self) -> Result<(), Error> {
         let failed = |error: io::Error| Error::process("watch process", self.pid)(error);
         let Some(handle) = self.handle().map_err(failed)? else { return Ok(()) };
-        let handle = AsyncFd::register_with_interest(handle, Interest::READABLE).map_err(failed)?;
+        let handle = watched(handle).map_err(failed)?;
         handle.readable().await.map(drop).map_err(failed)
     }
 
@@ -72,6 +72,12 @@ impl Process {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+#[allow(unsafe_code, reason = "tokio wants a promise about the handle")]
+fn watched(handle: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: the registration owns the handle, so it stays open, and the same, for as long as it is watched.
+    unsafe { AsyncFd::register_with_interest(handle, Interest::READABLE) }.map_err(io::Error::other)
 }
 
 /// State and start time out of `/proc/<pid>/stat`; the command in parentheses may hold anything.
