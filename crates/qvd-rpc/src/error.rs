@@ -80,6 +80,14 @@ pub enum AgentError {
         /// What the agent said; see [`AgentError::failure`] for its code.
         message: String,
     },
+    /// `x_failure` answered something that is not a failure.
+    #[error("agent {agent}: x_failure: {problem}")]
+    Failure {
+        /// Address and port.
+        agent: SocketAddr,
+        /// What is wrong with the answer.
+        problem: String,
+    },
     /// `x_state` answered something that is not a state.
     #[error("agent {agent}: {source}")]
     State {

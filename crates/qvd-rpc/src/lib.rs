@@ -10,7 +10,7 @@ pub use error::AgentError;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use qvd_model::SessionState;
+use qvd_model::{Failure, SessionState};
 use qvd_wire::http::{Answer, ResponseParser};
 use qvd_wire::rpc::{Call, MAX_BODY, Reply};
 use secrecy::{ExposeSecret, SecretString};
@@ -60,6 +60,14 @@ impl Agent {
         let value = self.call(Call::new("x_state"), limit).await?;
         let word = value.as_str().unwrap_or_default();
         word.parse().map_err(|source| AgentError::State { agent: self.socket(), source })
+    }
+
+    /// Why the last session did not come up, where the agent knows. Agents of existing images have no such
+    /// method ([`AgentError::Status`] 404).
+    pub async fn x_failure(&self, limit: Duration) -> Result<Option<Failure>, AgentError> {
+        let value = self.call(Call::new("x_failure"), limit).await?;
+        serde_json::from_value(value)
+            .map_err(|error| AgentError::Failure { agent: self.socket(), problem: error.to_string() })
     }
 
     /// Makes the session let go of its client.
