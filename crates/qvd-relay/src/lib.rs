@@ -1,1 +1,12 @@
 //! TLS, the duplex relay and inherited sockets.
+//!
+//! The relay never looks at what it copies: after the upgrade a connection has left HTTP for good.
+
+pub mod certificate;
+pub mod duplex;
+pub mod link;
+pub mod sockets;
+pub mod tls;
+
+pub use duplex::{Duplex, Ended, Side, Traffic};
+pub use tls::{ServerTls, TlsError, TlsMaterial};
