@@ -1,6 +1,7 @@
 //! A small init: what runs as process 1 in containers without one. It starts the agent, reaps orphans, passes
 //! the wish to end on, and ends with the agent, which ends the container.
 
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use nix::errno::Errno;
@@ -14,8 +15,13 @@ pub fn run(mut agent: Command) -> std::io::Result<i32> {
     for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGPWR] {
         signals.add(signal);
     }
-    // Blocked before the agent starts, so that none gets lost; the agent starts with none blocked.
+    // Blocked before the agent starts, so that none gets lost.
     signals.thread_block()?;
+    // SAFETY: the closure runs between fork and exec; it makes one system call and allocates nothing.
+    #[allow(unsafe_code, reason = "a child inherits what is blocked, and so would all of the session")]
+    unsafe {
+        agent.pre_exec(|| Ok(SigSet::empty().thread_set_mask()?));
+    }
     let child = agent.spawn()?;
     let id = Pid::from_raw(i32::try_from(child.id()).map_err(std::io::Error::other)?);
     loop {
