@@ -128,6 +128,20 @@ pub async fn ensure(settings: &Settings, deployment: &Deployment) -> Result<Depl
     Ok(Deployed::Migrated(added))
 }
 
+/// Creates an empty database of this name if there is none. `settings` must name a role that may, and another
+/// database of the same server.
+pub async fn create_database(settings: &Settings, name: &str) -> Result<(), DeployError> {
+    let (client, _connection) = connect(settings).await?;
+    let during = Error::during("create the database");
+    let found = client.query_opt("SELECT 1 FROM pg_database WHERE datname = $1", &[&name]).await;
+    if found.map_err(|e| DeployError::Schema(during(e)))?.is_some() {
+        return Ok(());
+    }
+    let quoted = name.replace('"', "\"\"");
+    let statement = format!("CREATE DATABASE \"{quoted}\" ENCODING 'UTF8' TEMPLATE template0");
+    client.batch_execute(&statement).await.map_err(|e| DeployError::Schema(during(e)))
+}
+
 async fn finish(
     tx: Transaction<'_>,
     settings: &Settings,

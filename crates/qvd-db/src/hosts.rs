@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use qvd_model::event::ObjectKind;
-use qvd_model::{HostCommand, HostId, HostState};
+use qvd_model::{HostCommand, HostId, HostState, notify};
 
 use crate::events::{self, Actor, Event};
 use crate::{Database, Error, Session, Sql};
@@ -45,8 +45,36 @@ const TAKE_COMMAND: Sql = Sql::new(
      WHERE new.host_id = $1 AND old.host_id = $1 AND old.cmd IS NOT NULL RETURNING old.cmd",
 );
 
-pub(crate) const ALL: &[Sql] =
-    &[BY_NAME, REGISTER, MOVE, ADD_RUNTIME, ADD_COUNTERS, CLAIM, HEARTBEAT, SET_STATE, TAKE_COMMAND];
+const GIVE_STOP: Sql = Sql::new(
+    "tell the host to stop",
+    "UPDATE host_runtimes SET cmd = 'stop' WHERE host_id = $1 AND state IN ('starting', 'running')",
+);
+const STATE: Sql = Sql::new("read the host's state", "SELECT state FROM host_runtimes WHERE host_id = $1");
+const COUNTS: Sql = Sql::new(
+    "count VMs by state",
+    "SELECT vm_state, count(*) FROM vm_runtimes GROUP BY vm_state ORDER BY vm_state",
+);
+const FAILURES: Sql = Sql::new(
+    "read what failed",
+    "SELECT vms.name, r.failure_text FROM vm_runtimes AS r JOIN vms ON vms.id = r.vm_id \
+     WHERE r.failure_text IS NOT NULL ORDER BY r.failure_ts DESC LIMIT 20",
+);
+
+pub(crate) const ALL: &[Sql] = &[
+    BY_NAME,
+    REGISTER,
+    MOVE,
+    ADD_RUNTIME,
+    ADD_COUNTERS,
+    CLAIM,
+    HEARTBEAT,
+    SET_STATE,
+    TAKE_COMMAND,
+    GIVE_STOP,
+    STATE,
+    COUNTS,
+    FAILURES,
+];
 
 /// A node as an administrator registered it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -197,4 +225,65 @@ pub async fn set_state(
 pub async fn take_command(session: &impl Session, host: HostId) -> Result<Option<HostCommand>, Error> {
     let row = TAKE_COMMAND.query_opt(session, &[&host.0]).await?;
     row.map(|row| TAKE_COMMAND.word(&row, "cmd")).transpose()
+}
+
+/// Tells a host to stop with its VMs. `false`: it does not run.
+pub async fn tell_to_stop(
+    database: &Database,
+    actor: &Actor,
+    host: HostId,
+    name: &str,
+) -> Result<bool, Error> {
+    let (name, actor) = (name.to_owned(), actor.clone());
+    database
+        .transaction("tell a host to stop", move |tx| {
+            let (name, actor) = (name.clone(), actor.clone());
+            Box::pin(async move {
+                if GIVE_STOP.execute(tx, &[&host.0]).await? == 0 {
+                    return Ok(false);
+                }
+                let event = Event {
+                    kind: ObjectKind::Host,
+                    id: host.0,
+                    name: &name,
+                    from: None,
+                    to: None,
+                    code: "stop",
+                    text: "told to stop with its VMs",
+                };
+                events::record(tx, &actor, event).await?;
+                crate::commands::announce(tx, &notify::host_command(host)).await?;
+                Ok(true)
+            })
+        })
+        .await
+}
+
+/// What a host's daemon says that it is doing.
+pub async fn state(database: &Database, host: HostId) -> Result<Option<HostState>, Error> {
+    let client = database.client().await?;
+    let row = STATE.query_opt(&client, &[&host.0]).await?;
+    row.map(|row| STATE.word(&row, "state")).transpose()
+}
+
+/// The VMs of an installation at a glance.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Census {
+    /// How many VMs are in each state.
+    pub states: Vec<(String, i64)>,
+    /// VMs that failed last, newest first: name, and why.
+    pub failures: Vec<(String, String)>,
+}
+
+/// Counts VMs and tells which failed.
+pub async fn census(database: &Database) -> Result<Census, Error> {
+    let client = database.client().await?;
+    let mut census = Census::default();
+    for row in COUNTS.query(&client, &[]).await? {
+        census.states.push((COUNTS.column(&row, "vm_state")?, COUNTS.column(&row, "count")?));
+    }
+    for row in FAILURES.query(&client, &[]).await? {
+        census.failures.push((FAILURES.column(&row, "name")?, FAILURES.column(&row, "failure_text")?));
+    }
+    Ok(census)
 }

@@ -1,1 +1,179 @@
-//! HKD, the House Keeping Daemon of a node.
+//! HKD, the House Keeping Daemon: runs the desktops of one node.
+//!
+//! It takes commands from QVD-DB by notification, gives each VM an owner task that runs its lifecycle machine,
+//! writes the heartbeat, and reconciles rows with what really runs. Its end ends no desktop: the next daemon
+//! adopts them (`spec/node.md` 15.1 and 15.2).
+
+mod checks;
+mod container;
+mod desktop;
+mod error;
+mod figures;
+mod housekeeping;
+mod network;
+mod node;
+mod owner;
+mod plan;
+mod pulse;
+mod reconcile;
+mod record;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::fcntl::{Flock, FlockArg};
+use qvd_db::hosts::{self, Capacity, Host, Incarnation};
+use qvd_db::{Database, Listener, Settings};
+use qvd_model::HostState;
+use qvd_runtime::config::Row;
+use qvd_runtime::{Config, Drain, Values};
+use secrecy::SecretString;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+pub use error::Error;
+use figures::Figures;
+use network::Network;
+use node::{Node, Parts};
+use record::Records;
+
+/// Pause between attempts to reach the database at start.
+const DATABASE_PAUSE: Duration = Duration::from_secs(1);
+/// How long tasks that only read and write rows may take to end.
+const LOOPS_LIMIT: Duration = Duration::from_secs(5);
+/// The hypervisors that this daemon offers.
+const HYPERVISORS: &str = "lxc";
+
+/// Runs the node until `stop`.
+///
+/// # Errors
+/// Everything that keeps the node from serving, with [`Error::exit_code`] for the supervisor.
+pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
+    let values = config.now();
+    let name = values.text("nodename")?;
+    let _lock = lock(&values.path("internal.hkd.lock.path")?)?;
+    let settings = settings(&values)?;
+    let database = Database::new(&settings)?;
+    if !reach(&database, &stop).await? {
+        return Ok(());
+    }
+    load_rows(&database, &config).await?;
+    let values = config.now();
+    let host = hosts::find(&database, &name).await?;
+    let Some(host) = host else {
+        let finding =
+            format!("there is no host named `{name}`; create it: qa4 host new name={name},address=…");
+        return Err(Error::Unfit(vec![finding]));
+    };
+    let findings = checks::findings(&values, &host);
+    if !findings.is_empty() {
+        return Err(Error::Unfit(findings));
+    }
+    let own = claim(&database, &host).await?;
+    let network = Network::set_up(&values, &host).await?;
+    let node = Node::new(Parts {
+        database: database.clone(),
+        name: name.clone(),
+        own,
+        boot: boot_id()?,
+        records: Records::new(&values.path("path.run")?)?,
+        starting: values.int("hkd.vm.starting.max")?,
+        network,
+        config: config.clone(),
+    });
+    let outcome = serve(&node, &settings, &stop).await;
+    node.network.tear_down().await;
+    outcome
+}
+
+async fn serve(node: &Arc<Node>, settings: &Settings, stop: &CancellationToken) -> Result<(), Error> {
+    let loops = Drain::new(stop.child_token());
+    let (listener, listening) = Listener::new(settings, loops.token().clone());
+    loops.spawn(listening);
+    reconcile::adopt(node).await?;
+    hosts::set_state(&node.database, node.own, &node.name, HostState::Running).await?;
+    info!(host = node.name, id = node.own.host.0, "running");
+    housekeeping::start(node, &listener, &loops, stop);
+    qvd_runtime::ready::notify();
+    stop.cancelled().await;
+
+    let keep = node.config.now().text("hkd.stop.vms").map_or(true, |word| word == "keep");
+    let state = async |state| {
+        if let Err(error) = hosts::set_state(&node.database, node.own, &node.name, state).await {
+            warn!(%state, "not written: {error}");
+        }
+    };
+    state(HostState::Stopping).await;
+    if !keep || node.is_told_to_stop() {
+        reconcile::stop_all(node).await;
+    }
+    if !loops.finish(LOOPS_LIMIT).await {
+        warn!("some tasks did not end in time");
+    }
+    state(HostState::Stopped).await;
+    info!(host = node.name, "stopped");
+    Ok(())
+}
+
+/// Only one daemon may run on a node; the lock ends with the process, however it ends.
+fn lock(path: &Path) -> Result<Flock<std::fs::File>, Error> {
+    let io = |source| Error::Io { operation: format!("open the lock {}", path.display()), source };
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).map_err(io)?;
+    }
+    let file = std::fs::File::options().create(true).append(true).open(path).map_err(io)?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock)
+        .map_err(|_| Error::Locked { path: path.display().to_string() })
+}
+
+fn settings(values: &Values) -> Result<Settings, Error> {
+    Ok(Settings {
+        hosts: values.list("database.host")?,
+        port: values.int("database.port")?,
+        name: values.text("database.name")?,
+        user: values.text("database.user")?,
+        password: values.optional("database.password")?.map(SecretString::from),
+        connect_timeout: values.seconds("internal.database.client.connect.timeout")?,
+        pool_size: values.int("internal.database.pool.size")?,
+    })
+}
+
+/// Waits for the database. `false`: the daemon was asked to stop meanwhile.
+async fn reach(database: &Database, stop: &CancellationToken) -> Result<bool, Error> {
+    loop {
+        match database.check_schema().await {
+            Ok(()) => return Ok(true),
+            Err(error) if error.is_away() => warn!("waiting for the database: {error}"),
+            Err(error) => return Err(error.into()),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(DATABASE_PAUSE) => {}
+            () = stop.cancelled() => return Ok(false),
+        }
+    }
+}
+
+async fn load_rows(database: &Database, config: &Config) -> Result<(), qvd_db::Error> {
+    let rows = qvd_db::configs::rows(database).await?;
+    config.set_rows(rows.into_iter().map(|(tenant, key, value)| Row { tenant, key, value }));
+    Ok(())
+}
+
+async fn claim(database: &Database, host: &Host) -> Result<Incarnation, Error> {
+    let figures = Figures::measure()
+        .map_err(|source| Error::Io { operation: "measure memory and processors".to_owned(), source })?;
+    let capacity = Capacity { ram: figures.ram, cpu: figures.cpu, hypervisors: HYPERVISORS };
+    let own = hosts::claim(database, host.id, nix::unistd::getpid().as_raw(), capacity).await?;
+    own.ok_or_else(|| {
+        Error::Unfit(vec![format!("host {} has no runtime row; delete and create it again", host.id)])
+    })
+}
+
+/// Names the boot of the machine: process ids and mounts of another one are gone.
+fn boot_id() -> Result<String, Error> {
+    let path = "/proc/sys/kernel/random/boot_id";
+    let read = std::fs::read_to_string(path);
+    read.map(|id| id.trim().to_owned())
+        .map_err(|source| Error::Io { operation: format!("read {path}"), source })
+}

@@ -208,6 +208,13 @@ pub const KEYS: &[Key] = &[
         "Sweep for commands whose notification got lost.",
     ),
     key(
+        "internal.hkd.cgroup",
+        Some("qvd"),
+        Kind::Text,
+        Scope::File,
+        "Parent of the control groups of the desktops of this node.",
+    ),
+    key(
         "internal.hkd.cluster.node.timeout",
         Some("600"),
         Kind::Seconds,
@@ -388,6 +395,13 @@ pub const KEYS: &[Key] = &[
         Kind::Seconds,
         Scope::File,
         "How long the X server may take to let go of its client.",
+    ),
+    key(
+        "internal.vm.debug.enable",
+        Some("0"),
+        Kind::Bool,
+        Scope::Global,
+        "Keep VMs with a silent agent instead of stopping them.",
     ),
     key(
         "internal.vm.lxc.conf.extra",

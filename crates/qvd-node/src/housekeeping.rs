@@ -1,0 +1,130 @@
+//! The loops of a node: commands, heartbeat, configuration.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use qvd_db::{Listener, hosts, node as rows};
+use qvd_model::{HostCommand, notify};
+use qvd_runtime::Drain;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::node::Node;
+use crate::owner::{Message, Origin};
+use crate::{load_rows, reconcile};
+
+/// Clocks that differ by more than this are worth a warning.
+const SKEW: f64 = 2.0;
+
+/// Starts the loops as tasks of `loops`. A host command `stop` cancels `stop`.
+pub fn start(node: &Arc<Node>, listener: &Listener, loops: &Drain, stop: &CancellationToken) {
+    let commands = listener.subscribe(notify::vm_command(node.own.host));
+    let configuration = listener.subscribe(notify::CONFIG_CHANGED);
+    let host_commands = listener.subscribe(notify::host_command(node.own.host));
+    let until = loops.token().clone();
+    let run = |task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
+        let until = until.clone();
+        loops.spawn(async move {
+            tokio::select! {
+                () = task => {}
+                () = until.cancelled() => {}
+            }
+        });
+    };
+    run(Box::pin(serve_commands(node.clone(), commands)));
+    run(Box::pin(follow_configuration(node.clone(), configuration)));
+    run(Box::pin(beat(node.clone(), host_commands, stop.clone())));
+}
+
+/// Takes commands to VMs when told of them, and looks for lost ones and for drift now and then.
+async fn serve_commands(node: Arc<Node>, mut bell: qvd_db::Doorbell) {
+    loop {
+        let sweep = period(&node, "internal.hkd.agent.vm_command_handler.delay", 61);
+        tokio::select! {
+            () = bell.rung() => {}
+            () = tokio::time::sleep(sweep) => {
+                if let Err(error) = reconcile::reconcile(&node).await {
+                    warn!("rows not reconciled: {error}");
+                }
+            }
+        }
+        if let Err(error) = take_commands(&node).await {
+            warn!("commands not read: {error}");
+        }
+    }
+}
+
+async fn take_commands(node: &Arc<Node>) -> Result<(), qvd_db::Error> {
+    for (vm, generation) in rows::claim_stops(&node.database, node.own.host).await? {
+        match node.owner(vm) {
+            Some((_, handle)) => handle.tell(Message::Stop).await,
+            None => reconcile::clean_orphan(node, vm, generation).await,
+        }
+    }
+    for (vm, generation) in rows::claim_starts(&node.database, node.own.host).await? {
+        node.take(vm, generation, Origin::Claimed).await;
+    }
+    Ok(())
+}
+
+async fn follow_configuration(node: Arc<Node>, mut bell: qvd_db::Doorbell) {
+    loop {
+        bell.rung().await;
+        match load_rows(&node.database, &node.config).await {
+            Ok(()) => info!("configuration loaded"),
+            Err(error) => warn!("configuration not loaded: {error}"),
+        }
+    }
+}
+
+/// Writes the heartbeat, and takes the commands to the host that it finds.
+async fn beat(node: Arc<Node>, mut bell: qvd_db::Doorbell, stop: CancellationToken) {
+    let pid = nix::unistd::getpid().as_raw();
+    loop {
+        match hosts::heartbeat(&node.database, node.own, pid).await {
+            Ok(Some(beat)) => {
+                warn_of_skew(beat.now);
+                if beat.command == Some(HostCommand::Stop) {
+                    obey_stop(&node, &stop).await;
+                }
+            }
+            Ok(None) => {
+                warn!("the host row is not ours any more: this node was given up, or another daemon has it");
+                stop.cancel();
+            }
+            Err(error) => warn!("no heartbeat: {error}"),
+        }
+        tokio::select! {
+            () = bell.rung() => {}
+            () = tokio::time::sleep(period(&node, "internal.hkd.agent.ticker.delay", 5)) => {}
+        }
+    }
+}
+
+async fn obey_stop(node: &Node, stop: &CancellationToken) {
+    let taken = match node.database.client().await {
+        Ok(client) => hosts::take_command(&client, node.own.host).await,
+        Err(error) => Err(error),
+    };
+    match taken {
+        Ok(Some(HostCommand::Stop)) => {
+            info!("told to stop this node with its VMs");
+            node.tell_to_stop();
+            stop.cancel();
+        }
+        Ok(None) => {}
+        Err(error) => warn!("host command not taken: {error}"),
+    }
+}
+
+fn warn_of_skew(database: f64) {
+    let own = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let skew = own.as_secs_f64() - database;
+    if skew.abs() > SKEW {
+        warn!("the clock of this node differs from the database's by {skew:.1} s; run NTP on both");
+    }
+}
+
+fn period(node: &Node, key: &str, fallback: u64) -> Duration {
+    node.config.now().seconds(key).unwrap_or(Duration::from_secs(fallback))
+}

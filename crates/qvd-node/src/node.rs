@@ -1,0 +1,129 @@
+//! The node: its means, and which VMs it owns.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use qvd_db::Database;
+use qvd_db::events::Actor;
+use qvd_db::hosts::Incarnation;
+use qvd_db::node::Ownership;
+use qvd_model::{FailureCode, Generation, VmId};
+use qvd_runtime::{Config, Drain};
+use tokio::sync::Semaphore;
+
+use crate::network::Network;
+use crate::owner::{Handle, Message, Origin, spawn};
+use crate::record::Records;
+
+/// What all parts of the daemon share.
+pub struct Node {
+    /// The live configuration.
+    pub config: Config,
+    /// QVD-DB.
+    pub database: Database,
+    /// `nodename`.
+    pub name: String,
+    /// The host and this life of its daemon.
+    pub own: Incarnation,
+    /// Who stands in events.
+    pub actor: Actor,
+    /// Which boot of the machine this is.
+    pub boot: String,
+    /// What is kept of VMs on disk.
+    pub records: Records,
+    /// Bounds how many VMs start at the same time.
+    pub slots: Arc<Semaphore>,
+    /// The desktop network of this machine.
+    pub network: Network,
+    /// The tasks that own VMs.
+    pub owners: Drain,
+    desktops: Mutex<HashMap<VmId, (Generation, Handle)>>,
+    told_to_stop: AtomicBool,
+}
+
+/// The parts of a node that are known before it serves.
+pub struct Parts {
+    /// See [`Node`].
+    pub config: Config,
+    /// See [`Node`].
+    pub database: Database,
+    /// See [`Node`].
+    pub name: String,
+    /// See [`Node`].
+    pub own: Incarnation,
+    /// See [`Node`].
+    pub boot: String,
+    /// See [`Node`].
+    pub records: Records,
+    /// How many VMs may start at the same time.
+    pub starting: usize,
+    /// See [`Node`].
+    pub network: Network,
+}
+
+impl Node {
+    /// A node that owns nothing yet.
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let Parts { config, database, name, own, boot, records, starting, network } = parts;
+        Arc::new(Self {
+            config,
+            database,
+            actor: Actor::node(&name),
+            name,
+            own,
+            boot,
+            records,
+            slots: Arc::new(Semaphore::new(starting)),
+            network,
+            owners: Drain::default(),
+            desktops: Mutex::default(),
+            told_to_stop: AtomicBool::new(false),
+        })
+    }
+
+    /// The condition of every write about a VM.
+    pub fn ownership(&self, vm: VmId, generation: Generation) -> Ownership {
+        Ownership { vm, host: self.own.host, generation }
+    }
+
+    /// Gives a VM an owner. An owner of an earlier generation is told to kill what it has.
+    pub async fn take(self: &Arc<Self>, vm: VmId, generation: Generation, origin: Origin) {
+        let old = self.owner(vm);
+        if let Some((of, handle)) = old {
+            if of == generation {
+                return;
+            }
+            handle.tell(Message::Kill(FailureCode::Fenced)).await;
+            handle.ended().await;
+        }
+        let handle = spawn(self, vm, generation, origin);
+        self.desktops().insert(vm, (generation, handle));
+    }
+
+    /// The living owner of a VM.
+    pub fn owner(&self, vm: VmId) -> Option<(Generation, Handle)> {
+        self.desktops().get(&vm).filter(|(_, handle)| handle.is_alive()).cloned()
+    }
+
+    /// Every VM with a living owner.
+    pub fn owned(&self) -> Vec<(VmId, Generation, Handle)> {
+        let mut desktops = self.desktops();
+        desktops.retain(|_, (_, handle)| handle.is_alive());
+        desktops.iter().map(|(vm, (generation, handle))| (*vm, *generation, handle.clone())).collect()
+    }
+
+    /// The host was commanded to stop, with its VMs.
+    pub fn tell_to_stop(&self) {
+        self.told_to_stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the host was commanded to stop.
+    pub fn is_told_to_stop(&self) -> bool {
+        self.told_to_stop.load(Ordering::Relaxed)
+    }
+
+    fn desktops(&self) -> std::sync::MutexGuard<'_, HashMap<VmId, (Generation, Handle)>> {
+        self.desktops.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
