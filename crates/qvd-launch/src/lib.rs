@@ -1,1 +1,31 @@
-//! Bring a node up and down, explain what runs.
+//! One machine, one command: `qvd up`, `qvd down`, `qvd status`.
+//!
+//! `up` checks the machine, makes what is missing, starts a supervisor in the background and returns when desktops
+//! can be had. The supervisor owns the listening sockets and the private PostgreSQL, and keeps API, HKD and L7R
+//! running. `down` stops everything and leaves only the data.
+
+mod addresses;
+mod child;
+mod down;
+mod installation;
+mod layout;
+mod network;
+mod preflight;
+mod report;
+mod status;
+mod supervisor;
+mod up;
+
+pub use down::down;
+pub use installation::generate as new_password;
+pub use layout::Layout;
+pub use status::status;
+pub use supervisor::supervise;
+pub use up::{Options, up};
+
+/// The database of an installation.
+const DATABASE: &str = "qvd";
+/// The user that the private PostgreSQL runs as.
+const POSTGRES_USER: &str = "postgres";
+/// The bridge of the first installation of a machine.
+const BRIDGE: &str = "qvdnet";

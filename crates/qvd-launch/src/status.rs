@@ -1,0 +1,102 @@
+//! `qvd status`: what runs, where, and what is wrong.
+
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+use qvd_db::{Database, Settings};
+use qvd_runtime::postgres::{Access, PrivateCluster};
+
+use crate::installation::Installation;
+use crate::layout::Layout;
+use crate::report::{Phase, Report};
+use crate::up::is_running;
+
+/// Writes the status to `out`; whether everything serves.
+pub async fn status(data: &Path, out: &mut impl Write) -> Result<bool> {
+    let layout = Layout::new(std::path::absolute(data)?);
+    let Some(installation) = Installation::read(&layout)? else {
+        writeln!(out, "there is no installation in {}; qvd up makes one", layout.root().display())?;
+        return Ok(false);
+    };
+    if !is_running(&layout)? {
+        writeln!(out, "down; the data is in {}", layout.root().display())?;
+        return Ok(false);
+    }
+    let report = Report::read(&layout)?;
+    let mut good = true;
+    writeln!(out, "up, supervised by process {}", report.pid)?;
+    let cluster = PrivateCluster::new(layout.postgres(), crate::POSTGRES_USER, Access::Passwords)?;
+    match cluster.pid() {
+        Some(pid) => writeln!(
+            out,
+            "  postgresql  serves, process {pid}, socket {}",
+            cluster.socket_directory().display()
+        )?,
+        None => {
+            good = false;
+            writeln!(out, "  postgresql  does not run; see {}", cluster.log_file().display())?;
+        }
+    }
+    for daemon in &report.daemons {
+        let process = daemon.pid.map(|pid| format!(", process {pid}")).unwrap_or_default();
+        let state = match daemon.phase {
+            Phase::Ready => "serves",
+            Phase::Starting => "is starting",
+            Phase::Stopped => "is stopped",
+            Phase::Failed => "failed and is started again",
+        };
+        good &= daemon.phase == Phase::Ready;
+        write!(out, "  {:<10}  {state}{process}", daemon.program)?;
+        if daemon.failures > 0 {
+            write!(out, ", ended {} times by itself", daemon.failures)?;
+        }
+        match &daemon.problem {
+            Some(problem) => writeln!(out, "; {problem}")?,
+            None => writeln!(out)?,
+        }
+    }
+    let Installation { listen, port, api_port, bridge, network, .. } = &installation;
+    writeln!(out, "  router      https://{listen}:{port}, health: /qvd/ping")?;
+    writeln!(
+        out,
+        "  api         https://{listen}:{api_port}, for root also {}",
+        layout.api_socket().display()
+    )?;
+    writeln!(out, "  desktops    bridge {bridge}, network {network}/{}", crate::addresses::PREFIX)?;
+    writeln!(out, "  passwords   {}", layout.passwords().display())?;
+    writeln!(out, "  logs        {}", layout.log().display())?;
+    good &= desktops(&layout, out).await?;
+    Ok(good)
+}
+
+async fn desktops(layout: &Layout, out: &mut impl Write) -> Result<bool> {
+    let settings = Settings {
+        hosts: vec![layout.postgres().join("run").display().to_string()],
+        port: 5432,
+        name: crate::DATABASE.to_owned(),
+        user: "postgres".to_owned(),
+        password: None,
+        connect_timeout: Duration::from_secs(5),
+        pool_size: 1,
+    };
+    match qvd_db::hosts::census(&Database::new(&settings)?).await {
+        Ok(census) => {
+            let counts: Vec<String> = census.states.iter().map(|(state, n)| format!("{n} {state}")).collect();
+            writeln!(
+                out,
+                "  VMs         {}",
+                if counts.is_empty() { "none".to_owned() } else { counts.join(", ") }
+            )?;
+            for (name, failure) in &census.failures {
+                writeln!(out, "    {name}: {failure}")?;
+            }
+            Ok(true)
+        }
+        Err(error) => {
+            writeln!(out, "  VMs         unknown: {error}")?;
+            Ok(false)
+        }
+    }
+}

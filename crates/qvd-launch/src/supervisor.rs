@@ -1,0 +1,240 @@
+//! The supervisor: brings everything up in order, keeps it up, takes it down in reverse order.
+
+use std::fs::File;
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::fcntl::{Flock, FlockArg};
+use qvd_auth::Hasher;
+use qvd_db::deploy::{Deployed, Deployment, ensure};
+use qvd_db::events::Actor;
+use qvd_db::{Database, Settings, hosts};
+use qvd_runtime::Drain;
+use qvd_runtime::postgres::{Access, PrivateCluster};
+use secrecy::SecretString;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::child::{Plan, supervise as keep};
+use crate::installation::{Installation, Passwords};
+use crate::layout::{Daemon, Layout};
+use crate::report::Reporter;
+
+/// How long the daemons may take to serve.
+const START_LIMIT: Duration = Duration::from_secs(60);
+/// How long API and router may take to stop.
+const STOP_LIMIT: Duration = Duration::from_secs(15);
+/// How long the desktops of the node may take to stop.
+const DESKTOPS_LIMIT: Duration = Duration::from_secs(320);
+
+/// Tells the caller of `qvd up`, over the pipe that is our standard output, what happens.
+struct Caller(Option<std::io::Stdout>);
+
+impl Caller {
+    fn say(&mut self, kind: &str, text: &str) {
+        info!("{text}");
+        if let Some(out) = &mut self.0
+            && writeln!(out, "{kind} {}", text.replace('\n', " ")).and_then(|()| out.flush()).is_err()
+        {
+            // Nobody listens any more; what was begun goes on.
+            self.0 = None;
+        }
+    }
+}
+
+/// Runs the installation below `layout` until TERM.
+pub async fn supervise(layout: Layout) -> Result<()> {
+    let mut caller = Caller(Some(std::io::stdout()));
+    let stop = qvd_runtime::signals::stop_token()?;
+    let outcome = run(&layout, &mut caller, stop).await;
+    if let Err(error) = &outcome {
+        caller.say("error", &format!("{error:#}"));
+    }
+    outcome
+}
+
+async fn run(layout: &Layout, caller: &mut Caller, stop: CancellationToken) -> Result<()> {
+    let _lock = lock(&layout.lock())?;
+    let installation = Installation::read(layout)?.context("there is no installation here; use qvd up")?;
+    let passwords = Passwords::keep(layout)?;
+    installation.lay_out(layout, &passwords)?;
+
+    caller.say("step", "starting PostgreSQL");
+    let cluster = PrivateCluster::new(layout.postgres(), crate::POSTGRES_USER, Access::Passwords)?;
+    let starting = cluster.clone();
+    tokio::task::spawn_blocking(move || starting.start()).await??;
+    let outcome = with_database(layout, &installation, &passwords, caller, &stop).await;
+    info!("stopping PostgreSQL");
+    let stopped = tokio::task::spawn_blocking(move || cluster.stop()).await?;
+    outcome.and(stopped.map_err(Into::into))
+}
+
+async fn with_database(
+    layout: &Layout,
+    installation: &Installation,
+    passwords: &Passwords,
+    caller: &mut Caller,
+    stop: &CancellationToken,
+) -> Result<()> {
+    caller.say("step", "preparing the database");
+    let database = deploy(layout, passwords).await?;
+    hosts::register(&database, &Actor::administrator("qvd up"), &installation.node, installation.address())
+        .await?;
+    store_certificate(layout, &database).await?;
+
+    caller.say("step", "preparing the desktop network");
+    let network = crate::network::up(installation).await?;
+    let outcome = with_network(layout, installation, &database, caller, stop).await;
+    network.down().await;
+    outcome
+}
+
+async fn with_network(
+    layout: &Layout,
+    installation: &Installation,
+    database: &Database,
+    caller: &mut Caller,
+    stop: &CancellationToken,
+) -> Result<()> {
+    let reporter = Reporter::new(layout);
+    let daemons = Drain::new(CancellationToken::new());
+    let node_stop = CancellationToken::new();
+    for daemon in Daemon::ALL {
+        let plan = Arc::new(Plan {
+            daemon,
+            layout: layout.clone(),
+            sockets: sockets(layout, installation, daemon)?,
+            patience: if daemon == Daemon::Hkd { DESKTOPS_LIMIT } else { STOP_LIMIT },
+        });
+        let token = if daemon == Daemon::Hkd { node_stop.clone() } else { daemons.token().clone() };
+        caller.say("step", &format!("starting {}", daemon.program()));
+        daemons.spawn(keep(plan, reporter.clone(), token));
+        let ready = tokio::time::timeout(START_LIMIT, reporter.wait_ready(daemon)).await;
+        let ready = ready.unwrap_or_else(|_| {
+            Err(anyhow::anyhow!("{} did not serve within {START_LIMIT:?}; see its log", daemon.program()))
+        });
+        if let Err(error) = ready {
+            node_stop.cancel();
+            daemons.finish(DESKTOPS_LIMIT).await;
+            return Err(error);
+        }
+    }
+    caller.say("ready", "all daemons serve");
+    // From here on nobody reads the pipe.
+    caller.0 = None;
+    stop.cancelled().await;
+
+    info!("stopping the desktops of this node");
+    let told = tell_node_to_stop(database, installation).await;
+    if let Err(error) = &told {
+        warn!("the node could not be told to stop its desktops: {error}");
+    }
+    // A node that was told ends by itself when its desktops have; one that was not is ended now.
+    if matches!(told, Ok(true)) {
+        let ended = tokio::time::timeout(DESKTOPS_LIMIT, reporter.wait_ended(Daemon::Hkd)).await;
+        if ended.is_err() {
+            warn!("the desktops did not stop in {DESKTOPS_LIMIT:?}");
+        }
+    }
+    node_stop.cancel();
+    if !daemons.finish(DESKTOPS_LIMIT).await {
+        warn!("some daemons did not end in time");
+    }
+    Ok(())
+}
+
+/// Ending the node daemon alone would leave its desktops running.
+async fn tell_node_to_stop(database: &Database, installation: &Installation) -> Result<bool, qvd_db::Error> {
+    let Some(host) = hosts::find(database, &installation.node).await? else { return Ok(false) };
+    hosts::tell_to_stop(database, &Actor::administrator("qvd down"), host.id, &installation.node).await
+}
+
+async fn deploy(layout: &Layout, passwords: &Passwords) -> Result<Database> {
+    let mut settings = Settings {
+        hosts: vec![layout.postgres().join("run").display().to_string()],
+        port: 5432,
+        name: "postgres".to_owned(),
+        user: "postgres".to_owned(),
+        password: None,
+        connect_timeout: Duration::from_secs(20),
+        pool_size: 2,
+    };
+    qvd_db::deploy::create_database(&settings, crate::DATABASE).await?;
+    settings.name = crate::DATABASE.to_owned();
+    let hasher = Hasher::new(1);
+    let mut administrators = Vec::new();
+    for name in ["superadmin", "admin"] {
+        let hash = hasher.hash(passwords.of(name).as_bytes()).await?;
+        administrators.push((name.to_owned(), SecretString::from(hash)));
+    }
+    let roles = Daemon::ALL
+        .into_iter()
+        .map(|daemon| (daemon.role().to_owned(), SecretString::from(passwords.of(daemon.role()))))
+        .collect();
+    let deployment = Deployment { force: false, administrators, roles };
+    match ensure(&settings, &deployment).await? {
+        Deployed::Created => info!("QVD-DB deployed"),
+        Deployed::Migrated(0) => {}
+        Deployed::Migrated(count) => info!("{count} migrations applied to QVD-DB"),
+    }
+    Ok(Database::new(&settings)?)
+}
+
+/// The router reads its certificate from the database, like the routers of a farm.
+async fn store_certificate(layout: &Layout, database: &Database) -> Result<()> {
+    let client = database.client().await?;
+    for (key, file) in [("l7r.ssl.cert", "cert.pem"), ("l7r.ssl.key", "key.pem")] {
+        if qvd_db::configs::pem(&client, key).await?.is_none() {
+            let path = layout.certificates().join(file);
+            let pem =
+                std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            qvd_db::configs::set_pem(&client, key, &pem).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The listening sockets of a daemon: ours, so that they outlive it.
+fn sockets(
+    layout: &Layout,
+    installation: &Installation,
+    daemon: Daemon,
+) -> Result<Vec<(&'static str, OwnedFd)>> {
+    let tcp = |port| listen(installation.listen, port);
+    Ok(match daemon {
+        Daemon::Hkd => Vec::new(),
+        Daemon::L7r => vec![("l7r", tcp(installation.port)?)],
+        Daemon::Api => {
+            let path = layout.api_socket();
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    bail!("{}: {error}", path.display())
+                }
+                _ => {}
+            }
+            let local =
+                UnixListener::bind(&path).with_context(|| format!("cannot listen on {}", path.display()))?;
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+            vec![("api", tcp(installation.api_port)?), ("api-local", local.into())]
+        }
+    })
+}
+
+fn listen(address: IpAddr, port: u16) -> Result<OwnedFd> {
+    let address = SocketAddr::new(address, port);
+    let listener = TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
+    Ok(listener.into())
+}
+
+fn lock(path: &Path) -> Result<Flock<File>> {
+    let file = File::options().create(true).append(true).open(path);
+    let file = file.with_context(|| format!("cannot open {}", path.display()))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| anyhow::anyhow!("already up"))
+}
