@@ -8,6 +8,7 @@ use nix::unistd::Pid;
 use qvd_model::{Failure, FailureCode, SessionState};
 use qvd_runtime::Drain;
 use qvd_wire::nx::ClientValues;
+use tokio::net::UnixStream;
 use tokio::process::Child;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
@@ -315,11 +316,14 @@ impl Owner {
 
     fn signal(&self, signal: Signal) {
         // An X server that was reaped has no pid any more, so nobody else can be hit.
-        if let Some(pid) = pid(&self.server)
-            && let Err(error) = kill(pid, signal)
-        {
+        let Some(pid) = pid(&self.server) else { return };
+        if let Err(error) = kill(pid, signal) {
             warn!("cannot send {signal} to the X server: {error}");
         }
+        // nxagent looks at its signals before it sleeps, so one that comes in between waits for the next
+        // event, perhaps for minutes when the desktop is idle. A connection is such an event.
+        let socket = format!("/tmp/.X11-unix/X{}", self.settings.display);
+        self.drain.spawn(async move { drop(UnixStream::connect(socket).await) });
     }
 
     fn clear(&mut self) {
