@@ -1,1 +1,19 @@
 //! A QVD cluster on one machine, for tests.
+//!
+//! Everything is real: the programs that are installed, a PostgreSQL, containers, a client that draws on an X server.
+//! A [`Cluster`] lives in namespaces of its own whose end is the end of all that was started in it, so that a test
+//! leaves nothing behind, whatever fails.
+
+pub mod client;
+pub mod cluster;
+pub mod display;
+pub mod image;
+pub mod namespace;
+pub mod picture;
+pub mod programs;
+
+pub use client::Client;
+pub use cluster::Cluster;
+pub use display::Display;
+pub use namespace::Namespace;
+pub use picture::Picture;

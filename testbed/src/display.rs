@@ -1,0 +1,137 @@
+//! An X server without a screen, and what it shows.
+
+use std::io::{BufRead, BufReader};
+use std::os::fd::AsFd;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use x11rb::connection::Connection;
+use x11rb::protocol::damage::{ConnectionExt as _, ReportLevel};
+use x11rb::protocol::xproto::{AtomEnum, ConnectionExt as _, ImageFormat, Window};
+use x11rb::rust_connection::RustConnection;
+
+use crate::picture::Picture;
+
+/// An Xvfb on a display number that it chose itself.
+pub struct Display {
+    server: Child,
+    name: String,
+    connection: RustConnection,
+    root: Window,
+    size: (u16, u16),
+}
+
+impl Display {
+    /// Starts a server with a screen of this size, in true color.
+    pub fn new(width: u16, height: u16) -> Result<Self> {
+        let mut server = Command::new("/usr/bin/Xvfb")
+            .args(["-displayfd", "1", "-nolisten", "tcp", "-ac", "-screen", "0"])
+            .arg(format!("{width}x{height}x24"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("cannot start Xvfb; install the package xvfb")?;
+        let mut number = String::new();
+        if let Some(output) = server.stdout.take() {
+            BufReader::new(output).read_line(&mut number)?;
+        }
+        let name = format!(":{}", number.trim());
+        match RustConnection::connect(Some(&name)).context("cannot connect to Xvfb") {
+            Ok((connection, screen)) => {
+                let root = connection.setup().roots.get(screen).context("Xvfb has no screen")?.root;
+                connection.damage_query_version(1, 1)?.reply()?;
+                let damage = connection.generate_id()?;
+                connection.damage_create(damage, root, ReportLevel::RAW_RECTANGLES)?.check()?;
+                Ok(Self { server, name, connection, root, size: (width, height) })
+            }
+            Err(error) => {
+                server.kill()?;
+                server.wait()?;
+                Err(error)
+            }
+        }
+    }
+
+    /// The value for `DISPLAY`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it shows now.
+    pub fn picture(&self) -> Result<Picture> {
+        let (width, height) = self.size;
+        let image = self.connection.get_image(ImageFormat::Z_PIXMAP, self.root, 0, 0, width, height, !0)?;
+        let image = image.reply()?;
+        ensure!(image.depth == 24, "Xvfb shows {} bits per pixel", image.depth);
+        let pixels = image.data.chunks_exact(4).map(|pixel| [pixel[2], pixel[1], pixel[0]]).collect();
+        Picture::new(width.into(), height.into(), pixels)
+    }
+
+    /// Waits until `condition` holds for what it shows, and looks again whenever something is drawn.
+    pub fn wait_for(
+        &self,
+        what: &str,
+        limit: Duration,
+        mut condition: impl FnMut(&Picture) -> bool,
+    ) -> Result<Picture> {
+        let end = Instant::now() + limit;
+        loop {
+            while self.connection.poll_for_event()?.is_some() {}
+            let picture = self.picture()?;
+            if condition(&picture) {
+                return Ok(picture);
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                bail!(
+                    "{} did not show {what} within {limit:?}: {} colors, {:.1} % drawn, windows {:?}",
+                    self.name,
+                    picture.colors(),
+                    picture.drawn() * 100.0,
+                    self.titles()?
+                );
+            }
+            self.wait_for_event(left)?;
+        }
+    }
+
+    fn wait_for_event(&self, limit: Duration) -> Result<()> {
+        // An event that came with the last reply is in the connection's queue already.
+        if self.connection.poll_for_event()?.is_some() {
+            return Ok(());
+        }
+        let mut descriptors = [PollFd::new(self.connection.stream().as_fd(), PollFlags::POLLIN)];
+        poll(&mut descriptors, PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX))?;
+        Ok(())
+    }
+
+    /// Titles of the windows at the top, those of the session among them if it is not drawn as one window.
+    pub fn titles(&self) -> Result<Vec<String>> {
+        let mut titles = Vec::new();
+        let mut waiting = vec![self.root];
+        while let Some(window) = waiting.pop() {
+            // A window may vanish between the two questions.
+            if let Ok(tree) = self.connection.query_tree(window)?.reply() {
+                waiting.extend(tree.children);
+            }
+            let name =
+                self.connection.get_property(false, window, AtomEnum::WM_NAME, AtomEnum::ANY, 0, 256)?;
+            if let Ok(name) = name.reply()
+                && !name.value.is_empty()
+            {
+                titles.push(String::from_utf8_lossy(&name.value).into_owned());
+            }
+        }
+        Ok(titles)
+    }
+}
+
+impl Drop for Display {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}

@@ -1,0 +1,43 @@
+//! A display shows what a program draws on it.
+
+use std::process::Command;
+use std::time::Duration;
+
+use testbed::{Display, Namespace};
+
+#[test]
+fn a_window_is_seen_and_its_end_too() {
+    let display = Display::new(320, 240).unwrap();
+    assert_eq!(display.picture().unwrap().drawn(), 0.0);
+    let mut terminal = Command::new("/usr/bin/xterm")
+        .args(["-bg", "rgb:12/34/56", "-geometry", "80x24+0+0", "-T", "seen"])
+        .env("DISPLAY", display.name())
+        .spawn()
+        .unwrap();
+    let wanted = [0x12, 0x34, 0x56];
+    let shown =
+        display.wait_for("a terminal", Duration::from_secs(20), |picture| picture.share(wanted) > 0.5);
+    let shown = shown.unwrap();
+    assert_eq!(shown.background(), wanted);
+    assert!(display.titles().unwrap().contains(&"seen".to_owned()));
+    terminal.kill().unwrap();
+    terminal.wait().unwrap();
+    display.wait_for("an empty screen", Duration::from_secs(20), |picture| picture.drawn() == 0.0).unwrap();
+}
+
+#[test]
+fn waiting_in_vain_says_what_was_there_instead() {
+    let display = Display::new(64, 64).unwrap();
+    let error = display.wait_for("a desktop", Duration::from_millis(50), |picture| picture.colors() > 9);
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("did not show a desktop") && error.contains("1 colors"), "{error}");
+}
+
+#[test]
+fn a_client_in_a_namespace_reaches_a_display_outside() {
+    let display = Display::new(64, 64).unwrap();
+    let namespace = Namespace::new().unwrap();
+    let mut question = namespace.beside("/usr/bin/xwininfo").unwrap();
+    let answer = question.args(["-root", "-display", display.name()]).output().unwrap();
+    assert!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stderr));
+}
