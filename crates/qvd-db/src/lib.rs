@@ -14,6 +14,7 @@ pub mod hosts;
 mod listener;
 pub mod node;
 pub mod placement;
+pub mod router;
 mod sql;
 
 pub use database::{Database, Settings, Transaction};
@@ -28,4 +29,5 @@ pub fn statements() -> impl Iterator<Item = Sql> {
         .flatten()
         .copied()
         .chain(admin::statements())
+        .chain(router::statements())
 }

@@ -6,3 +6,4 @@
 
 pub mod lifecycle;
 pub mod placement;
+pub mod session;

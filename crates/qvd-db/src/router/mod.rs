@@ -1,0 +1,19 @@
+//! What the router reads and writes: who may come in, whose VM it is, and which client has it.
+
+mod identity;
+mod sessions;
+mod vms;
+
+pub use identity::{Tenant, Token, User, replace_password, tenant, token, user};
+pub use sessions::{
+    Claim, Contender, Ending, Kept, Session, claim, establish, forget_dead, instances, kept, release,
+    take_over,
+};
+pub use vms::{Counters, Desktop, Listed, Place, Standing, count, desktop, parameters, standing, vms_of};
+
+use crate::Sql;
+
+/// Statements of these modules.
+pub(crate) fn statements() -> impl Iterator<Item = Sql> {
+    [identity::ALL, sessions::ALL, vms::ALL].into_iter().flatten().copied()
+}

@@ -1,0 +1,278 @@
+//! Which client has a VM. Every write is one compare-and-set on the session's id.
+
+use qvd_model::event::{EndReason, ObjectKind};
+use qvd_model::{HostId, UserId, VmId, VmState, notify};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::events::{self, Actor, Event};
+use crate::{Database, Error, Sql};
+
+const CLAIM: Sql = Sql::new(
+    "claim the session",
+    "UPDATE vm_runtimes SET user_state = 'connecting', user_state_ts = extract(epoch FROM now())::integer, \
+     user_cmd = NULL, l7r_host_id = $2, l7r_pid = $3, l7r_instance = $4, session_id = $5, real_user_id = $6 \
+     WHERE vm_id = $1 AND user_state = 'disconnected'",
+);
+const CONTENDER: Sql = Sql::new(
+    "read who has the session",
+    "SELECT user_state, l7r_host_id, l7r_instance FROM vm_runtimes WHERE vm_id = $1",
+);
+const TAKE_OVER: Sql = Sql::new(
+    "take the session over",
+    "UPDATE vm_runtimes SET user_cmd = 'abort' WHERE vm_id = $1 AND user_state <> 'disconnected' \
+     AND user_cmd IS NULL RETURNING l7r_host_id",
+);
+const FORGET: Sql = Sql::new(
+    "forget sessions of dead routers",
+    "UPDATE vm_runtimes SET user_state = 'disconnected', user_state_ts = extract(epoch FROM now())::integer, \
+     user_cmd = NULL, l7r_host_id = NULL, l7r_pid = NULL, l7r_instance = NULL, session_id = NULL \
+     WHERE l7r_host_id = $1 AND user_state <> 'disconnected' AND coalesce(l7r_instance, '') = ANY ($2) \
+     RETURNING vm_id",
+);
+const INSTANCES: Sql = Sql::new(
+    "read the routers of the host",
+    "SELECT DISTINCT coalesce(l7r_instance, '') AS instance FROM vm_runtimes \
+     WHERE l7r_host_id = $1 AND user_state <> 'disconnected'",
+);
+const ESTABLISH: Sql = Sql::new(
+    "establish the session",
+    "UPDATE vm_runtimes SET user_state = 'connected', user_state_ts = extract(epoch FROM now())::integer \
+     WHERE vm_id = $1 AND session_id = $2 AND user_state = 'connecting' AND user_cmd IS NULL",
+);
+const CONSUME: Sql = Sql::new(
+    "consume the token",
+    "UPDATE user_tokens SET expiration = 0 WHERE token = $1 AND expiration > 0 AND NOT multi_use",
+);
+const RELEASE: Sql = Sql::new(
+    "release the session",
+    "UPDATE vm_runtimes SET user_state = 'disconnected', user_state_ts = extract(epoch FROM now())::integer, \
+     user_cmd = NULL, l7r_host_id = NULL, l7r_pid = NULL, l7r_instance = NULL, session_id = NULL \
+     WHERE vm_id = $1 AND session_id = $2",
+);
+const KEPT: Sql = Sql::new(
+    "read the own sessions",
+    "SELECT r.vm_id, r.session_id, r.vm_state, r.failure_code IS NOT NULL AS failed, r.user_cmd IS NOT NULL AS told, \
+     CASE WHEN r.user_cmd IS NULL THEN NULL ELSE (SELECT e.code FROM events AS e WHERE e.kind = 'vm' \
+         AND e.object_id = r.vm_id AND e.code IN ('abort', 'takeover') ORDER BY e.id DESC LIMIT 1) END AS told_by \
+     FROM vm_runtimes AS r WHERE r.l7r_host_id = $1 AND r.l7r_instance = $2",
+);
+
+pub(super) const ALL: &[Sql] =
+    &[CLAIM, CONTENDER, TAKE_OVER, FORGET, INSTANCES, ESTABLISH, CONSUME, RELEASE, KEPT];
+
+/// The event code of a takeover, as the displaced router reads it.
+const TAKEOVER: &str = "takeover";
+
+/// One client's claim on a VM.
+#[derive(Debug, Clone)]
+pub struct Session {
+    /// The VM.
+    pub vm: VmId,
+    /// Its name, for events.
+    pub vm_name: String,
+    /// The user at the other end.
+    pub user: UserId,
+    /// The router's host.
+    pub host: HostId,
+    /// Positive and unique among the sessions of the host, where a process id stood (`spec/protocol.md` 9.2).
+    pub number: i32,
+    /// The router's process; see its lock file.
+    pub instance: String,
+    /// Unique everywhere.
+    pub id: i64,
+    /// Who acts.
+    pub actor: Actor,
+}
+
+/// Who has a session that somebody else wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contender {
+    /// The host of its router.
+    pub host: Option<HostId>,
+    /// The process of its router.
+    pub instance: Option<String>,
+}
+
+/// What became of a claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claim {
+    /// The session is ours, in state connecting.
+    Acquired,
+    /// Another client has it.
+    Contended(Contender),
+    /// The VM is gone.
+    Gone,
+}
+
+/// The end of a session, for its row and its story.
+#[derive(Debug, Clone)]
+pub struct Ending {
+    /// The state that it leaves.
+    pub from: qvd_model::UserState,
+    /// Why.
+    pub reason: EndReason,
+    /// A sentence for people.
+    pub text: String,
+}
+
+/// A session of this process as its row shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// The session.
+    pub id: i64,
+    /// What its VM is doing.
+    pub state: VmState,
+    /// Whether the VM failed.
+    pub failed: bool,
+    /// Whether, and why, its connection is to end.
+    pub told: Option<EndReason>,
+}
+
+/// Claims a VM that nobody has.
+pub async fn claim(database: &Database, session: &Session) -> Result<Claim, Error> {
+    let client = database.client().await?;
+    let Session { vm, user, host, number, instance, id, .. } = session;
+    if CLAIM.execute(&client, &[&vm.0, &host.0, number, instance, id, &user.0]).await? > 0 {
+        return Ok(Claim::Acquired);
+    }
+    let Some(row) = CONTENDER.query_opt(&client, &[&vm.0]).await? else { return Ok(Claim::Gone) };
+    Ok(Claim::Contended(Contender {
+        host: CONTENDER.column::<Option<i32>>(&row, "l7r_host_id")?.map(HostId),
+        instance: CONTENDER.column(&row, "l7r_instance")?,
+    }))
+}
+
+/// Tells whoever has the VM to let go. `false`: it was told before, or has let go.
+pub async fn take_over(database: &Database, session: &Session) -> Result<bool, Error> {
+    let mut client = database.client().await?;
+    let during = Error::during(TAKE_OVER.name);
+    let tx = client.build_transaction().start().await.map_err(&during)?;
+    let Some(row) = TAKE_OVER.query_opt(&tx, &[&session.vm.0]).await? else { return Ok(false) };
+    let event = Event {
+        kind: ObjectKind::Vm,
+        id: session.vm.0,
+        name: &session.vm_name,
+        from: None,
+        to: None,
+        code: TAKEOVER,
+        text: "another client of the user wants the session",
+    };
+    events::record(&tx, &session.actor, event).await?;
+    if let Some(host) = TAKE_OVER.column::<Option<i32>>(&row, "l7r_host_id")? {
+        crate::commands::announce(&tx, &notify::user_command(HostId(host))).await?;
+    }
+    tx.commit().await.map_err(during)?;
+    Ok(true)
+}
+
+/// The processes that sessions of this host's routers name; empty for one that is not known.
+pub async fn instances(database: &Database, host: HostId) -> Result<Vec<String>, Error> {
+    let client = database.client().await?;
+    let rows = INSTANCES.query(&client, &[&host.0]).await?;
+    rows.iter().map(|row| INSTANCES.column(row, "instance")).collect()
+}
+
+/// Releases all sessions of these dead routers of the host.
+pub async fn forget_dead(
+    database: &Database,
+    host: HostId,
+    dead: &[String],
+    actor: &Actor,
+) -> Result<Vec<VmId>, Error> {
+    let mut client = database.client().await?;
+    let during = Error::during(FORGET.name);
+    let tx = client.build_transaction().start().await.map_err(&during)?;
+    let rows = FORGET.query(&tx, &[&host.0, &dead]).await?;
+    let mut vms = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let vm = VmId(FORGET.column(row, "vm_id")?);
+        let event = Event {
+            kind: ObjectKind::Vm,
+            id: vm.0,
+            name: "",
+            from: None,
+            to: Some("disconnected"),
+            code: EndReason::LinkLost.as_str(),
+            text: "the router of the session died",
+        };
+        events::record(&tx, actor, event).await?;
+        vms.push(vm);
+    }
+    tx.commit().await.map_err(during)?;
+    Ok(vms)
+}
+
+/// From connecting to connected, unless the session was told to end or is no longer ours. A single-use token
+/// is consumed with it; if somebody else was faster, nothing happens.
+pub async fn establish(
+    database: &Database,
+    session: &Session,
+    token: Option<&SecretString>,
+) -> Result<bool, Error> {
+    let mut client = database.client().await?;
+    let during = Error::during(ESTABLISH.name);
+    let tx = client.build_transaction().start().await.map_err(&during)?;
+    if ESTABLISH.execute(&tx, &[&session.vm.0, &session.id]).await? == 0 {
+        return Ok(false);
+    }
+    if let Some(token) = token
+        && CONSUME.execute(&tx, &[&token.expose_secret()]).await? == 0
+    {
+        return Ok(false);
+    }
+    let event = Event {
+        kind: ObjectKind::Vm,
+        id: session.vm.0,
+        name: &session.vm_name,
+        from: Some("connecting"),
+        to: Some("connected"),
+        code: "connected",
+        text: "the client is connected to its desktop",
+    };
+    events::record(&tx, &session.actor, event).await?;
+    tx.commit().await.map_err(during)?;
+    Ok(true)
+}
+
+/// Ends a session in its row, with its event. `false`: it was not ours any more.
+pub async fn release(database: &Database, session: &Session, ending: &Ending) -> Result<bool, Error> {
+    let mut client = database.client().await?;
+    let during = Error::during(RELEASE.name);
+    let tx = client.build_transaction().start().await.map_err(&during)?;
+    let released = RELEASE.execute(&tx, &[&session.vm.0, &session.id]).await? > 0;
+    if released {
+        let event = Event {
+            kind: ObjectKind::Vm,
+            id: session.vm.0,
+            name: &session.vm_name,
+            from: Some(ending.from.as_str()),
+            to: Some("disconnected"),
+            code: ending.reason.as_str(),
+            text: &ending.text,
+        };
+        events::record(&tx, &session.actor, event).await?;
+    }
+    tx.commit().await.map_err(during)?;
+    Ok(released)
+}
+
+/// The sessions of a router's process.
+pub async fn kept(database: &Database, host: HostId, instance: &str) -> Result<Vec<Kept>, Error> {
+    let client = database.client().await?;
+    let rows = KEPT.query(&client, &[&host.0, &instance]).await?;
+    rows.iter()
+        .map(|row| {
+            let told_by: Option<&str> = KEPT.column(row, "told_by")?;
+            let told = KEPT.column::<bool>(row, "told")?.then_some(match told_by {
+                Some(TAKEOVER) => EndReason::TakenOver,
+                _ => EndReason::Admin,
+            });
+            Ok(Kept {
+                id: KEPT.column::<Option<i64>>(row, "session_id")?.unwrap_or_default(),
+                state: KEPT.word(row, "vm_state")?,
+                failed: KEPT.column(row, "failed")?,
+                told,
+            })
+        })
+        .collect()
+}
