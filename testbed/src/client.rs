@@ -31,7 +31,7 @@ impl Client {
         options: &[&str],
     ) -> Result<Self> {
         let home = tempfile::Builder::new().prefix("qvd-client-").tempdir()?;
-        let mut command = cluster.namespace().beside(&program("qvdclient")?.to_string_lossy())?;
+        let mut command = cluster.namespace().command(program("qvdclient")?);
         command
             .args(["-h", "127.0.0.1", "-u", user])
             .args(options)

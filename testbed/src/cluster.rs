@@ -53,7 +53,7 @@ impl Cluster {
         let directory = tempfile::Builder::new().prefix("qvd-testbed-").tempdir()?;
         // PostgreSQL and the router run as other users, which have to pass through here.
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))?;
-        Ok(Self { namespace: Namespace::new()?, directory })
+        Ok(Self { namespace: Namespace::create()?, directory })
     }
 
     /// A machine with everything up.
@@ -81,14 +81,14 @@ impl Cluster {
     /// Runs `qvd up`, `down` or `status` for this installation, with further options.
     pub fn qvd(&self, arguments: &[&str]) -> Result<Answer> {
         let (verb, options) = arguments.split_first().context("qvd what?")?;
-        let mut command = self.namespace.inside(&program("qvd")?.to_string_lossy())?;
+        let mut command = self.namespace.command(program("qvd")?);
         command.arg(verb).arg("--data").arg(self.data()).args(options);
         run(command)
     }
 
     /// Runs `qa4` as root of this machine with these words.
     pub fn qa4(&self, words: &[&str]) -> Result<Answer> {
-        let mut command = self.namespace.inside(&program("qa4")?.to_string_lossy())?;
+        let mut command = self.namespace.command(program("qa4")?);
         command.arg("--socket").arg(self.data().join("run/api.sock")).args(words);
         // A home of its own: sessions and settings of whoever runs the tests are none of its business.
         command.env("HOME", self.directory.path());
@@ -97,7 +97,7 @@ impl Cluster {
 
     /// One value from the database, as text.
     pub fn value(&self, statement: &str) -> Result<String> {
-        let mut command = self.namespace.inside("/usr/bin/psql")?;
+        let mut command = self.namespace.command("/usr/bin/psql");
         command.args([
             "--no-psqlrc",
             "--tuples-only",

@@ -1,8 +1,7 @@
 //! A QVD cluster on one machine, for tests.
 //!
 //! Everything is real: the programs that are installed, a PostgreSQL, containers, a client that draws on an X server.
-//! A [`Cluster`] lives in namespaces of its own whose end is the end of all that was started in it, so that a test
-//! leaves nothing behind, whatever fails.
+//! A [`Cluster`] lives in namespaces of its own; when it is dropped, whatever was started in it ends and nothing stays.
 
 pub mod client;
 pub mod cluster;

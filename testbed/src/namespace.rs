@@ -1,81 +1,167 @@
-//! Namespaces that a node lives in: network, mounts, processes.
+//! A node's own view of network and mounts, on a machine that has other things to do.
+//!
+//! `ip netns exec` gives each program a mount namespace of its own; here all programs of a node share one
+//! that lives as long as [`Namespace`], held by bind mounts and by no process. Inside, `/sys` shows the
+//! node's links, and what is mounted is seen by nobody else. When it is dropped, whatever runs inside is
+//! killed and nothing stays.
 
-use std::io;
-use std::process::{Child, Command, Stdio};
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, bail, ensure};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
 
-/// A network, mount and process namespace. When it is dropped, or when its owner dies in whatever way, the kernel
-/// ends every process in it and with them goes all that was mounted, bridged or filtered there.
+/// One namespace; see the module.
 #[derive(Debug)]
 pub struct Namespace {
-    /// The first process of the namespaces. It ends when its standard input does.
-    init: Child,
+    /// Holds the bind mounts.
+    directory: TempDir,
+    /// Inode of the network namespace: what tells its processes from others.
+    network: u64,
 }
 
+/// Set for programs inside, so that a test that runs itself there knows.
+const INSIDE: &str = "QVD_TESTBED_INSIDE";
+
+/// Made inside before anything else: loopback, and a `/sys` of the new network that still has control groups.
+const SETUP: &str = r#"
+set -e
+mkdir "$1/cgroup"
+mount --rbind /sys/fs/cgroup "$1/cgroup"
+mount -t sysfs sysfs /sys
+mount --move "$1/cgroup" /sys/fs/cgroup
+rmdir "$1/cgroup"
+ip link set lo up
+"#;
+
 impl Namespace {
-    /// Makes one, with only the loopback interface up.
-    pub fn new() -> Result<Self> {
-        let init = Command::new("/usr/bin/unshare")
-            .args(["--net", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child"])
-            .arg("--mount-proc")
-            // As first process it inherits orphans; a shell reaps them. It lives as long as our end of its input.
-            .args(["/bin/bash", "-c", "echo; while read -r; do :; done"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("cannot start unshare; install the package util-linux")?;
-        let mut namespace = Self { init };
-        let mut word = [0];
-        let output = namespace.init.stdout.as_mut().context("unshare has no output")?;
-        io::Read::read_exact(output, &mut word).context("the namespaces were not made; are you root?")?;
-        namespace.succeed("/usr/sbin/ip", &["link", "set", "lo", "up"])?;
-        Ok(namespace)
-    }
-
-    /// A command that will run in all three namespaces. Ending it early does not end the program in it.
-    pub fn inside(&self, program: &str) -> Result<Command> {
-        let mut command = self.enter(&["--net", "--mount", "--pid"])?;
-        command.arg(program);
-        Ok(command)
-    }
-
-    /// A command that will share network and mounts only, so that the process is the caller's to watch and to end.
-    pub fn beside(&self, program: &str) -> Result<Command> {
-        let mut command = self.enter(&["--net", "--mount"])?;
-        command.arg(program);
-        Ok(command)
-    }
-
-    /// Runs a program inside and returns what it prints; a failure is an error with what it said.
-    pub fn succeed(&self, program: &str, arguments: &[&str]) -> Result<String> {
-        let output = self.inside(program)?.args(arguments).stdin(Stdio::null()).output()?;
-        if !output.status.success() {
-            bail!("{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    /// Makes one.
+    pub fn create() -> anyhow::Result<Self> {
+        let directory = TempDir::with_prefix("qvd-node-").context("cannot make a directory")?;
+        let nothing: Option<&str> = None;
+        mount(Some("none"), directory.path(), Some("tmpfs"), MsFlags::empty(), Some("mode=700,size=4m"))
+            .context("cannot mount the holder of a namespace")?;
+        let mut made = Self { directory, network: 0 };
+        // Namespaces of mounts can only be held where mounts do not spread.
+        mount(nothing, made.path(), nothing, MsFlags::MS_PRIVATE, nothing)
+            .context("cannot make it private")?;
+        for name in ["net", "mnt"] {
+            fs::write(made.path().join(name), "")?;
         }
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        let option = |kind: &str, name: &str| format!("--{kind}={}", made.path().join(name).display());
+        let output = Command::new("/usr/bin/unshare")
+            .args([option("net", "net"), option("mount", "mnt"), "--propagation=private".to_owned()])
+            .args(["/bin/sh", "-c", SETUP, "sh"])
+            .arg(made.path())
+            .output()?;
+        ensure!(output.status.success(), "unshare: {}", String::from_utf8_lossy(&output.stderr).trim());
+        made.network = fs::metadata(made.path().join("net"))?.ino();
+        Ok(made)
     }
 
-    fn enter(&self, namespaces: &[&str]) -> Result<Command> {
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The network namespace as a file, for `ip link set … netns`.
+    pub fn network(&self) -> PathBuf {
+        self.path().join("net")
+    }
+
+    /// A command that runs inside.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("/usr/bin/nsenter");
-        command.arg("--target").arg(self.first_process()?.to_string()).args(namespaces).arg("--");
-        Ok(command)
+        command.arg(format!("--net={}", self.network().display()));
+        command.arg(format!("--mount={}", self.path().join("mnt").display()));
+        command.arg("--").arg(program).env(INSIDE, "1");
+        command
     }
 
-    /// The process number, outside, of the first process inside: the only child of unshare.
-    fn first_process(&self) -> Result<u32> {
-        let unshare = self.init.id();
-        let path = format!("/proc/{unshare}/task/{unshare}/children");
-        let children = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-        children.trim().parse().with_context(|| format!("{path} says '{children}'"))
+    /// Runs a program inside to its end; its output.
+    pub fn run(&self, program: &str, arguments: &[&str]) -> anyhow::Result<String> {
+        finish(self.command(program).args(arguments))
+    }
+
+    /// Joins it to a bridge outside: a link `outer` there, `inner` in here, both up.
+    pub fn join(&self, bridge: &str, outer: &str, inner: &str) -> anyhow::Result<()> {
+        let network = self.network();
+        let network = network.to_str().context("the namespace's path is no text")?;
+        let ip = |arguments: &[&str]| finish(Command::new("/usr/sbin/ip").args(arguments)).map(drop);
+        ip(&["link", "add", outer, "type", "veth", "peer", "name", inner, "netns", network])?;
+        ip(&["link", "set", outer, "master", bridge, "up"])?;
+        self.run("/usr/sbin/ip", &["link", "set", inner, "up"]).map(drop)
+    }
+
+    /// Processes inside, or in namespaces that belong to desktops of the node and are still its children.
+    pub fn processes(&self) -> Vec<i32> {
+        let entries = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
+        let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        let inside = |pid: &i32| {
+            fs::metadata(format!("/proc/{pid}/ns/net")).is_ok_and(|found| found.ino() == self.network)
+        };
+        numbers.filter(inside).collect()
+    }
+
+    /// Kills whatever runs inside and waits until it is gone.
+    pub fn kill_all(&self) -> anyhow::Result<()> {
+        let started = Instant::now();
+        loop {
+            let left = self.processes();
+            if left.is_empty() {
+                return Ok(());
+            }
+            if started.elapsed() > Duration::from_secs(20) {
+                bail!("still inside after 20 s: {left:?}");
+            }
+            for pid in left {
+                // It may have ended meanwhile, which is what we want.
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        drop(self.init.stdin.take());
-        let _ = self.init.wait();
+        if let Err(error) = self.kill_all() {
+            tracing::error!(%error, "a test node does not die");
+        }
+        for path in [self.path().join("net"), self.path().join("mnt"), self.path().to_owned()] {
+            // What was never mounted cannot be unmounted.
+            let _ = umount2(&path, MntFlags::MNT_DETACH);
+        }
     }
+}
+
+fn finish(command: &mut Command) -> anyhow::Result<String> {
+    let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{command:?}: {}: {text}{errors}", output.status);
+    Ok(text)
+}
+
+/// For tests that have to be inside themselves: runs the test of this name of this program again, in a
+/// namespace of its own, and returns false when that passed; inside it returns true and the test goes on.
+pub fn enter(test: &str) -> anyhow::Result<bool> {
+    if std::env::var_os(INSIDE).is_some() {
+        return Ok(true);
+    }
+    let namespace = Namespace::create()?;
+    let program = std::env::current_exe()?;
+    let status = namespace.command(program).args(["--exact", test, "--nocapture"]).status()?;
+    ensure!(status.success(), "{test} failed inside its namespace: {status}");
+    let left = namespace.processes();
+    ensure!(left.is_empty(), "{test} left processes behind: {left:?}");
+    Ok(false)
 }
 
 #[cfg(test)]
@@ -83,17 +169,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_sees_only_its_own_interfaces_and_processes_and_takes_them_along() {
-        let namespace = Namespace::new().unwrap();
-        let links = namespace.succeed("/usr/sbin/ip", &["-o", "link"]).unwrap();
-        assert!(links.lines().all(|line| !line.contains(" eth")), "{links}");
-        assert!(links.contains("lo: <LOOPBACK,UP"), "{links}");
-        let mut sleeper = namespace.inside("/bin/sh").unwrap();
-        let mut sleeper =
-            sleeper.args(["-c", "echo; exec sleep 1000"]).stdout(Stdio::piped()).spawn().unwrap();
-        io::Read::read_exact(sleeper.stdout.as_mut().unwrap(), &mut [0]).unwrap();
+    fn it_is_a_view_of_its_own_and_leaves_nothing() {
+        let namespace = Namespace::create().unwrap();
+        let directory = namespace.path().to_owned();
+        namespace.run("/usr/sbin/ip", &["link", "add", "qvdprobe0", "type", "bridge"]).unwrap();
+        assert_eq!(namespace.run("/bin/ls", &["/sys/class/net"]).unwrap().split_whitespace().count(), 2);
+        assert!(!Path::new("/sys/class/net/qvdprobe0").exists());
+        assert!(namespace.run("/bin/ls", &["/sys/fs/cgroup"]).unwrap().lines().count() > 1);
+        // Two programs see the same mounts, nobody else does.
+        namespace.run("/bin/mount", &["-t", "tmpfs", "none", "/mnt"]).unwrap();
+        namespace.run("/bin/touch", &["/mnt/seen"]).unwrap();
+        assert_eq!(namespace.run("/bin/ls", &["/mnt"]).unwrap(), "seen\n");
+        assert!(!Path::new("/mnt/seen").exists());
+
+        let mut child = namespace.command("/bin/sleep").arg("600").spawn().unwrap();
         drop(namespace);
-        // Its end is the kernel's doing: nobody else ends a sleep of 1000 seconds.
-        assert!(!sleeper.wait().unwrap().success());
+        assert!(!child.wait().unwrap().success());
+        assert!(!directory.exists());
+    }
+
+    #[test]
+    fn nodes_meet_on_a_bridge() {
+        let (a, b) = (Namespace::create().unwrap(), Namespace::create().unwrap());
+        let bridge = Namespace::create().unwrap();
+        bridge.run("/usr/sbin/ip", &["link", "add", "lan", "type", "bridge"]).unwrap();
+        bridge.run("/usr/sbin/ip", &["link", "set", "lan", "up"]).unwrap();
+        for (number, node) in [(1, &a), (2, &b)] {
+            let network = node.network();
+            let port = format!("port{number}");
+            let peer = ["link", "add", &port, "type", "veth", "peer", "name", "lan0", "netns"];
+            bridge.run("/usr/sbin/ip", &[&peer[..], &[network.to_str().unwrap()]].concat()).unwrap();
+            bridge.run("/usr/sbin/ip", &["link", "set", &port, "master", "lan", "up"]).unwrap();
+            node.run("/usr/sbin/ip", &["link", "set", "lan0", "up"]).unwrap();
+            let address = format!("10.9.9.{number}/24");
+            node.run("/usr/sbin/ip", &["addr", "add", &address, "dev", "lan0"]).unwrap();
+        }
+        a.run("/bin/busybox", &["ping", "-c", "1", "-W", "5", "10.9.9.2"]).unwrap();
     }
 }

@@ -36,8 +36,8 @@ fn waiting_in_vain_says_what_was_there_instead() {
 #[test]
 fn a_client_in_a_namespace_reaches_a_display_outside() {
     let display = Display::new(64, 64).unwrap();
-    let namespace = Namespace::new().unwrap();
-    let mut question = namespace.beside("/usr/bin/xwininfo").unwrap();
+    let namespace = Namespace::create().unwrap();
+    let mut question = namespace.command("/usr/bin/xwininfo");
     let answer = question.args(["-root", "-display", display.name()]).output().unwrap();
     assert!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stderr));
 }
