@@ -1,37 +1,27 @@
-//! The desktop image for tests: built once per recipe, kept outside the tree.
+//! The desktop image that tests use.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, Result, ensure};
 
-/// Where built images are kept (`QVD_TESTBED_CACHE` names another place).
-fn cache() -> PathBuf {
-    std::env::var_os("QVD_TESTBED_CACHE")
-        .map_or_else(|| PathBuf::from("/var/cache/qvd-testbed"), PathBuf::from)
-}
+use crate::programs::workspace;
 
-/// The recipe in this tree.
-fn recipe() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../images/build")
-}
+/// Where packages and images are kept between runs of the tests.
+const CACHE: &str = "/var/cache/qvd/images";
 
-/// The image with this agent in it, built if the cache does not have it: about 40 s then, nothing otherwise.
-/// The file is shared: copy or link it, never change it.
-pub fn desktop(agent: &Path) -> anyhow::Result<PathBuf> {
-    let cache = cache();
-    std::fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
-    let run = |arguments: &[&str]| -> anyhow::Result<String> {
-        let mut command = Command::new(recipe());
-        let output = command.arg("--agent").arg(agent).arg("--cache").arg(&cache).args(arguments).output()?;
-        let errors = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "images/build: {}: {errors}", output.status);
-        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-    };
-    let archive = cache.join(format!("desktop-{}.tar.zst", run(&["--key"])?));
-    if !archive.exists() {
-        run(&[])?;
-    }
-    ensure!(archive.is_file(), "images/build did not make {}", archive.display());
-    Ok(archive)
+/// The image with this agent in it, as an archive in `directory`: a second where the cache has its packages and
+/// its root file system, about a minute where it has not.
+pub fn desktop(agent: &Path, directory: &Path) -> Result<PathBuf> {
+    let image = directory.join("desktop.tar.zst");
+    let output = Command::new(workspace().join("images/build"))
+        .args(["--cache", CACHE, "--agent"])
+        .arg(agent)
+        .arg("--output")
+        .arg(&image)
+        .output()
+        .context("cannot run images/build")?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "images/build, {}: {errors}", output.status);
+    Ok(image)
 }
