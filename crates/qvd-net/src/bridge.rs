@@ -1,0 +1,171 @@
+//! The bridge that desktops are ports of, by netlink.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use futures_util::TryStreamExt;
+use rtnetlink::packet_route::address::AddressAttribute;
+use rtnetlink::packet_route::link::{
+    InfoBridgePort, InfoKind, InfoPortData, InfoPortKind, LinkAttribute, LinkInfo, LinkMessage,
+};
+use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec};
+use tokio::task::JoinHandle;
+
+use crate::Error;
+
+/// Numbers of system errors as netlink reports them.
+const NO_SUCH_DEVICE: i32 = -nix::libc::ENODEV;
+const EXISTS: i32 = -nix::libc::EEXIST;
+
+/// A conversation with the kernel; its task ends with it.
+struct Netlink {
+    handle: Handle,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Netlink {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Netlink {
+    fn open() -> Result<Self, Error> {
+        let (connection, handle, _) = rtnetlink::new_connection().map_err(Error::Netlink)?;
+        Ok(Self { handle, task: tokio::spawn(connection) })
+    }
+
+    /// The link of this name.
+    async fn find(&self, name: &str) -> Result<Option<LinkMessage>, Error> {
+        check(name)?;
+        let mut found = self.handle.link().get().match_name(name.to_owned()).execute();
+        match found.try_next().await {
+            Ok(link) => Ok(link),
+            Err(error) if code(&error) == Some(NO_SUCH_DEVICE) => Ok(None),
+            Err(error) => Err(Error::link("find", name)(error)),
+        }
+    }
+
+    async fn addresses(&self, name: &str, index: u32) -> Result<Vec<(Ipv4Addr, u8)>, Error> {
+        let listed = self.handle.address().get().set_link_index_filter(index).execute();
+        let listed: Vec<_> = listed.try_collect().await.map_err(Error::link("list addresses of", name))?;
+        let address = |attribute: &AddressAttribute| match attribute {
+            AddressAttribute::Address(IpAddr::V4(address)) => Some(*address),
+            _ => None,
+        };
+        let found = |message: &rtnetlink::packet_route::address::AddressMessage| {
+            Some((message.attributes.iter().find_map(address)?, message.header.prefix_len))
+        };
+        Ok(listed.iter().filter_map(found).collect())
+    }
+}
+
+fn code(error: &rtnetlink::Error) -> Option<i32> {
+    match error {
+        rtnetlink::Error::NetlinkError(message) => message.code.map(std::num::NonZeroI32::get),
+        _ => None,
+    }
+}
+
+/// What the kernel accepts as a name, and what is safe in a rule.
+pub(crate) fn check(name: &str) -> Result<(), Error> {
+    let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let dots = matches!(name, "." | "..");
+    if (1..=15).contains(&name.len()) && name.chars().all(fine) && !dots {
+        Ok(())
+    } else {
+        Err(Error::Name(name.to_owned()))
+    }
+}
+
+fn is_bridge(link: &LinkMessage) -> bool {
+    link.attributes.iter().any(|attribute| match attribute {
+        LinkAttribute::LinkInfo(infos) => infos.contains(&LinkInfo::Kind(InfoKind::Bridge)),
+        _ => false,
+    })
+}
+
+/// Makes the bridge if it is missing, gives it an address of the node if it lacks it, and sets it up.
+/// For installations whose network is ours; elsewhere the administrator makes the bridge.
+pub async fn raise_bridge(name: &str, address: Option<(Ipv4Addr, u8)>) -> Result<(), Error> {
+    let netlink = Netlink::open()?;
+    if netlink.find(name).await?.is_none() {
+        let made = netlink.handle.link().add(LinkBridge::new(name).build()).execute().await;
+        made.or_else(|error| if code(&error) == Some(EXISTS) { Ok(()) } else { Err(error) })
+            .map_err(Error::link("create", name))?;
+    }
+    let link = netlink.find(name).await?.ok_or_else(|| Error::NoBridge(name.to_owned()))?;
+    if !is_bridge(&link) {
+        return Err(Error::NotABridge(name.to_owned()));
+    }
+    let index = link.header.index;
+    if let Some((address, prefix)) = address
+        && !netlink.addresses(name, index).await?.contains(&(address, prefix))
+    {
+        let added = netlink.handle.address().add(index, IpAddr::V4(address), prefix).execute().await;
+        added.map_err(Error::link("add an address to", name))?;
+    }
+    let up = LinkUnspec::new_with_index(index).up().build();
+    netlink.handle.link().set(up).execute().await.map_err(Error::link("set up", name))
+}
+
+/// Removes the bridge. One that is not there is fine.
+pub async fn lower_bridge(name: &str) -> Result<(), Error> {
+    let netlink = Netlink::open()?;
+    match netlink.find(name).await? {
+        Some(link) if !is_bridge(&link) => Err(Error::NotABridge(name.to_owned())),
+        _ => remove_link(name).await,
+    }
+}
+
+/// The IPv4 addresses that the node has on the bridge, with the bits of their networks.
+///
+/// # Errors
+/// [`Error::NoBridge`] or [`Error::NotABridge`] when desktops cannot be connected.
+pub async fn examine_bridge(name: &str) -> Result<Vec<(Ipv4Addr, u8)>, Error> {
+    let netlink = Netlink::open()?;
+    let link = netlink.find(name).await?.ok_or_else(|| Error::NoBridge(name.to_owned()))?;
+    if is_bridge(&link) {
+        netlink.addresses(name, link.header.index).await
+    } else {
+        Err(Error::NotABridge(name.to_owned()))
+    }
+}
+
+/// Removes a link. One that is not there is fine.
+pub async fn remove_link(name: &str) -> Result<(), Error> {
+    let netlink = Netlink::open()?;
+    let Some(link) = netlink.find(name).await? else { return Ok(()) };
+    match netlink.handle.link().del(link.header.index).execute().await {
+        Err(error) if code(&error) != Some(NO_SUCH_DEVICE) => Err(Error::link("remove", name)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Tells the bridge that this port reaches no other port of the kind: a second line behind the firewall,
+/// which holds even while rules are replaced.
+pub async fn isolate_port(name: &str) -> Result<(), Error> {
+    let netlink = Netlink::open()?;
+    let Some(link) = netlink.find(name).await? else {
+        let missing = std::io::Error::from_raw_os_error(nix::libc::ENODEV);
+        return Err(Error::Netlink(std::io::Error::new(missing.kind(), format!("{name} does not exist"))));
+    };
+    let message = LinkMessageBuilder::<LinkUnspec>::new()
+        .index(link.header.index)
+        .set_port_kind(InfoPortKind::Bridge)
+        .set_port_data(InfoPortData::BridgePort(vec![InfoBridgePort::Isolated(true)]))
+        .build();
+    netlink.handle.link().set_port(message).execute().await.map_err(Error::link("isolate", name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_what_the_kernel_accepts() {
+        assert!(check("qvdnet").is_ok() && check("qvd100").is_ok());
+        for bad in ["", "a b", "a/b", "qvd*", "sixteen-letters-", "..", "a\nb"] {
+            assert!(check(bad).is_err(), "{bad:?}");
+        }
+    }
+}
