@@ -65,11 +65,14 @@ impl Server {
     }
 }
 
+/// How long it may take to serve.
+const START_LIMIT: Duration = Duration::from_secs(10);
+
 /// How long an earlier one may take to end.
 const PATIENCE: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 
 impl Dnsmasq {
-    /// Starts it for these desktops; one that an earlier life of the node left is ended first. It stays when
+    /// Starts it for these desktops and returns when it serves; one that an earlier life of the node left is ended first. It stays when
     /// this process goes, until [`Self::stop`] or the next start.
     pub async fn start(&self, hosts: &[Host]) -> Result<Server, Error> {
         bridge::check(&self.bridge)?;
@@ -83,7 +86,23 @@ impl Dnsmasq {
         let mut command = Command::new(&self.program);
         command.arg(self.configuration_argument()).env_clear().current_dir("/").process_group(0);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(self.output()?);
-        Ok(Server { child: command.spawn().map_err(failed)? })
+        remove_file(&self.pid_file()).map_err(Error::file("remove", &self.pid_file()))?;
+        let mut child = command.spawn().map_err(failed)?;
+        let ready = tokio::time::timeout(START_LIMIT, self.serves(&mut child)).await;
+        ready.map_err(|_| Error::Timeout { program: self.program.clone(), limit: START_LIMIT })??;
+        Ok(Server { child })
+    }
+
+    /// Returns when it serves, which it says by writing its pid file.
+    async fn serves(&self, child: &mut Child) -> Result<(), Error> {
+        while self.running().is_none() {
+            if let Some(status) = child.try_wait().map_err(Error::file("wait for", &self.program))? {
+                let output = format!("{status}: {}", self.last_words());
+                return Err(Error::Ended { program: self.program.clone(), output });
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
     }
 
     /// Tells it which desktops there are; a running one reads them at once.
@@ -110,11 +129,13 @@ impl Dnsmasq {
             }
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(Error::file("wait for the process of", &self.pid_file())(error.into())),
-            Err(error) => Err(Error::file("wait for the process of", &self.pid_file())(std::io::Error::other(error))),
+            Err(error) => {
+                Err(Error::file("wait for the process of", &self.pid_file())(std::io::Error::other(error)))
+            }
         }
     }
 
-    /// The end of what it wrote when it could not serve.
+    /// The end of what it wrote.
     pub fn last_words(&self) -> String {
         let text = fs::read_to_string(self.directory.join("output")).unwrap_or_default();
         text.lines().rev().take(3).collect::<Vec<_>>().join("; ")
@@ -162,13 +183,21 @@ impl Dnsmasq {
             "except-interface=lo".to_owned(),
             format!("pid-file={}", at("pid")),
             "no-hosts".to_owned(),
+            // Names of desktops are nobody else's business.
+            "domain-needed".to_owned(),
+            "bogus-priv".to_owned(),
             format!("addn-hosts={}", at("names")),
         ];
         if self.dhcp {
             let mask = u32::MAX << (32 - u32::from(self.plan.prefix()));
             lines.extend([
                 "log-dhcp".to_owned(),
-                format!("dhcp-range=interface:{},{},static,{}", self.bridge, self.plan.first_vm(), Ipv4Addr::from(mask)),
+                format!(
+                    "dhcp-range=interface:{},{},static,{}",
+                    self.bridge,
+                    self.plan.first_vm(),
+                    Ipv4Addr::from(mask)
+                ),
                 format!("dhcp-hostsfile={}", at("hosts")),
                 format!("dhcp-leasefile={}", at("leases")),
                 "dhcp-lease-max=50000".to_owned(),
@@ -180,7 +209,13 @@ impl Dnsmasq {
                 lines.push(format!("dhcp-option=option:dns-server,{}", servers.join(",")));
             }
         }
-        lines.extend(self.names.domain.iter().map(|domain| format!("domain={domain}")));
+        if let Some(domain) = &self.names.domain {
+            lines.extend([
+                format!("domain={domain}"),
+                format!("local=/{domain}/"),
+                "expand-hosts".to_owned(),
+            ]);
+        }
         lines.join("\n") + "\n"
     }
 
@@ -229,7 +264,10 @@ mod tests {
             bridge: "qvdnet".to_owned(),
             plan,
             dhcp: true,
-            names: Names { servers: vec![Ipv4Addr::new(9, 9, 9, 9)], domain: Some("desk.example".to_owned()) },
+            names: Names {
+                servers: vec![Ipv4Addr::new(9, 9, 9, 9)],
+                domain: Some("desk.example".to_owned()),
+            },
         };
         let text = dnsmasq.configuration();
         for line in [

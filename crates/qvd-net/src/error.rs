@@ -42,6 +42,14 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// A program ended that should serve.
+    #[error("{program} does not serve: {output}")]
+    Ended {
+        /// The program.
+        program: PathBuf,
+        /// How it ended, and what it wrote last.
+        output: String,
+    },
     /// A program took too long.
     #[error("{program} took longer than {limit:?}")]
     Timeout {

@@ -102,6 +102,7 @@ fn additions(ports: &[Port]) -> Result<Vec<Value>, Error> {
 }
 
 fn element_command(verb: &str, element: &Value) -> Value {
-    let change = json!({ "family": "bridge", "table": rules::TABLE, "name": rules::SPEAKERS, "elem": [element] });
+    let change =
+        json!({ "family": "bridge", "table": rules::TABLE, "name": rules::SPEAKERS, "elem": [element] });
     json!({ verb: { "element": change } })
 }

@@ -129,8 +129,10 @@ fn bridge(policy: &Policy, table: &mut Table) {
 fn inet(policy: &Policy, table: &mut Table) {
     table.begin();
     let of_vm = || equal(field("ip", "saddr"), vms(policy));
-    let established = || json!({ "match": {
-        "op": "in", "left": { "ct": { "key": "state" } }, "right": ["established", "related"] } });
+    let established = || {
+        json!({ "match": {
+        "op": "in", "left": { "ct": { "key": "state" } }, "right": ["established", "related"] } })
+    };
 
     let chain = "input";
     table.chain(chain, "filter", "input", -10);
@@ -190,7 +192,9 @@ fn interface_is_not(key: &str, name: &str) -> Value {
 }
 
 fn first_of_tcp(operator: &str) -> Value {
-    let flags = json!({ "&": [field("tcp", "flags"), { "|": ["fin", "syn", "rst", "ack"] }] });
+    // Pairs only: nft before 1.1 takes no longer lists.
+    let mask = json!({ "|": [{ "|": [{ "|": ["fin", "syn"] }, "rst"] }, "ack"] });
+    let flags = json!({ "&": [field("tcp", "flags"), mask] });
     compare(operator, flags, json!("syn"))
 }
 
