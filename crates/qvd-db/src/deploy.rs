@@ -2,12 +2,11 @@
 //!
 //! Facts: `spec/database.md` 9 and 12, `spec/cli.md` 5.1.
 
-use qvd_model::acl::ACLS;
 use secrecy::{ExposeSecret, SecretString};
 use tokio_postgres::{Client, NoTls, Transaction};
 use tracing::info;
 
-use crate::{Error, Settings};
+use crate::{Error, Settings, seed};
 
 /// A numbered, immutable step of the schema.
 #[derive(Debug, Clone, Copy)]
@@ -27,10 +26,8 @@ const MIGRATIONS: &[Migration] = &[
     Migration { number: 3, name: "additions", sql: include_str!("schema/0003_additions.sql") },
     Migration { number: 4, name: "creation", sql: include_str!("schema/0004_creation.sql") },
 ];
-const INITIAL: &str = include_str!("schema/initial.sql");
 const GRANTS: &str = include_str!("schema/grants.sql");
 const RESET: &str = include_str!("schema/reset.sql");
-const SEQUENCES: &str = include_str!("schema/sequences.sql");
 
 /// The journal of applied migrations.
 const JOURNAL: &str = "CREATE TABLE IF NOT EXISTS migrations (number integer PRIMARY KEY, name text NOT NULL, \
@@ -224,18 +221,13 @@ async fn migrate_in(tx: &Transaction<'_>) -> Result<usize, DeployError> {
 }
 
 async fn initial_rows(tx: &Transaction<'_>, deployment: &Deployment) -> Result<(), Error> {
-    let during = Error::during("insert the ACLs");
-    let statement = tx.prepare("INSERT INTO acls (id, name) VALUES ($1, $2)").await.map_err(&during)?;
-    for acl in ACLS {
-        tx.execute(&statement, &[&acl.id, &acl.name]).await.map_err(&during)?;
-    }
-    batch(tx, "insert the initial rows", INITIAL).await?;
+    seed::plant(tx).await?;
     for (name, hash) in &deployment.administrators {
         tx.execute("UPDATE administrators SET password = $2 WHERE name = $1", &[name, &hash.expose_secret()])
             .await
             .map_err(Error::during("set the administrators' passwords"))?;
     }
-    batch(tx, "set the sequences", SEQUENCES).await
+    Ok(())
 }
 
 /// Makes the daemons' roles and gives them their rights. An owner that may not make roles keeps the single role

@@ -15,6 +15,7 @@ mod listener;
 pub mod node;
 pub mod placement;
 pub mod router;
+mod seed;
 mod sql;
 
 pub use database::{Database, Settings, Transaction};

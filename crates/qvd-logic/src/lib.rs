@@ -6,4 +6,5 @@
 
 pub mod lifecycle;
 pub mod placement;
+pub mod roles;
 pub mod session;

@@ -30,6 +30,8 @@ ids! {
     UserId,
     /// An administrator.
     AdminId,
+    /// A role of administrators.
+    RoleId,
     /// An operating system flavour: run-time parameters and the images made for them.
     OsfId,
     /// A disk image of an OSF.

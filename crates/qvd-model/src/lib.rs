@@ -14,10 +14,11 @@ pub mod filter;
 pub mod ids;
 pub mod network;
 pub mod notify;
+pub mod role;
 pub mod states;
 mod words;
 
 pub use failure::{Failure, FailureCode};
-pub use ids::{AdminId, DiId, Generation, HostId, OsfId, TenantId, UserId, VmId};
+pub use ids::{AdminId, DiId, Generation, HostId, OsfId, RoleId, TenantId, UserId, VmId};
 pub use states::{HostCommand, HostState, SessionState, UserCommand, UserState, VmCommand, VmState};
 pub use words::UnknownWord;
