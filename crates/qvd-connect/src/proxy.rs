@@ -1,0 +1,154 @@
+//! nxproxy as a child, on a loopback port of its own.
+
+use std::collections::VecDeque;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
+
+use crate::error::ConnectError;
+
+/// Time for nxproxy to dial back.
+const DIAL_LIMIT: Duration = Duration::from_secs(20);
+/// Time for nxproxy to end after its link has ended.
+const END_LIMIT: Duration = Duration::from_secs(5);
+/// Lines of output that are kept to explain an end.
+const KEPT_LINES: usize = 12;
+/// The offset that nxproxy adds to a display number.
+const BASE: u16 = qvd_wire::nx::PORT_BASE;
+
+/// How nxproxy runs.
+#[derive(Debug, Clone)]
+pub struct ProxySettings {
+    /// The program; a bare name is looked up in `PATH`.
+    pub program: PathBuf,
+    /// Options as `name=value`.
+    pub options: Vec<String>,
+    /// Whether its output is shown as it comes.
+    pub verbose: bool,
+}
+
+/// nxproxy, connected to us.
+pub(crate) struct Proxy {
+    child: Child,
+    output: JoinHandle<VecDeque<String>>,
+    pub(crate) stream: TcpStream,
+}
+
+impl Proxy {
+    /// Starts nxproxy and waits until it has dialed.
+    pub(crate) async fn start(settings: &ProxySettings, display: &str) -> Result<Self, ConnectError> {
+        let failed = |error: std::io::Error| ConnectError::Proxy(error.to_string());
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(failed)?;
+        let port = listener.local_addr().map_err(failed)?.port();
+        let Some(number) = port.checked_sub(BASE).filter(|n| *n > 0) else {
+            return Err(ConnectError::Proxy(format!("port {port} is too low for it")));
+        };
+        let mut child = Command::new(&settings.program)
+            .arg("-S")
+            .args(&settings.options)
+            .arg(format!("localhost:{number}"))
+            .env("DISPLAY", display)
+            // What nxproxy asks, nobody answers: existing command-line clients do the same.
+            .env("NX_CLIENT", "/bin/false")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| ConnectError::Proxy(format!("{}: {error}", settings.program.display())))?;
+        let output = tokio::spawn(read_output(child.stderr.take(), settings.verbose));
+        let dialed = tokio::select! {
+            dialed = tokio::time::timeout(DIAL_LIMIT, accept(&listener)) => dialed,
+            status = child.wait() => {
+                let status = status.map_err(failed)?;
+                let said = explain(output).await;
+                return Err(ConnectError::Proxy(format!("it ended with {status}: {said}")));
+            }
+        };
+        match dialed {
+            Ok(stream) => Ok(Self { child, output, stream: stream.map_err(failed)? }),
+            Err(_) => Err(ConnectError::Proxy(format!("it did not dial within {DIAL_LIMIT:?}"))),
+        }
+    }
+
+    /// Closes the connection and waits for nxproxy to end, which draws its last and says why.
+    pub(crate) async fn end(self) -> (Option<ExitStatus>, String) {
+        let Self { mut child, output, stream } = self;
+        drop(stream);
+        let status = match tokio::time::timeout(END_LIMIT, child.wait()).await {
+            Ok(status) => status.ok(),
+            Err(_) => {
+                // It may end this moment.
+                let _ = child.kill().await;
+                None
+            }
+        };
+        (status, explain(output).await)
+    }
+}
+
+/// Takes the connection of a program of this user; others on this machine may dial as well.
+async fn accept(listener: &TcpListener) -> std::io::Result<TcpStream> {
+    loop {
+        let (stream, peer) = listener.accept().await?;
+        if owner(peer).is_some_and(|uid| uid == nix::unistd::getuid().as_raw()) {
+            stream.set_nodelay(true)?;
+            return Ok(stream);
+        }
+        tracing::warn!("another user's connection to the port of nxproxy refused");
+    }
+}
+
+/// The user whose program has this end of a local connection.
+fn owner(address: SocketAddr) -> Option<u32> {
+    let table = std::fs::read_to_string("/proc/net/tcp").ok()?;
+    let SocketAddr::V4(address) = address else { return None };
+    let wanted = format!("{:08X}:{:04X}", u32::from(*address.ip()).swap_bytes(), address.port());
+    let row = table.lines().find(|line| line.split_whitespace().nth(1) == Some(&wanted))?;
+    row.split_whitespace().nth(7)?.parse().ok()
+}
+
+async fn read_output(pipe: Option<tokio::process::ChildStderr>, verbose: bool) -> VecDeque<String> {
+    let mut kept = VecDeque::new();
+    let Some(pipe) = pipe else { return kept };
+    let mut lines = BufReader::new(pipe).split(b'\n');
+    while let Ok(Some(line)) = lines.next_segment().await {
+        let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+        if verbose {
+            tracing::debug!("nxproxy: {line}");
+        }
+        if kept.len() == KEPT_LINES {
+            kept.pop_front();
+        }
+        kept.push_back(line);
+    }
+    kept
+}
+
+/// The last thing that nxproxy said about an error.
+async fn explain(output: JoinHandle<VecDeque<String>>) -> String {
+    let lines = output.await.unwrap_or_default();
+    let telling = |line: &&String| line.starts_with("Error:") || line.contains("PANIC!");
+    let line = lines.iter().rev().find(telling).or_else(|| lines.back());
+    line.cloned().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_belongs_to_whoever_made_it() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        assert_eq!(owner(near.local_addr().unwrap()), Some(nix::unistd::getuid().as_raw()));
+        let nobody = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        assert_eq!(owner(nobody), None);
+    }
+}

@@ -1,0 +1,99 @@
+//! What can go wrong, each with its exit code.
+
+use std::io;
+
+use qvd_connect::{ConnectError, TrustError};
+
+pub(crate) const USAGE: u8 = 1;
+const NO_VM: u8 = 2;
+const CANNOT_CONNECT: u8 = 3;
+const CERTIFICATE: u8 = 4;
+const NO_LIST: u8 = 5;
+const BAD_CHOICE: u8 = 6;
+const LOGIN_REJECTED: u8 = 7;
+const VM_FAILED: u8 = 8;
+const NO_SCREEN: u8 = 9;
+const LINK_ENDED: u8 = 10;
+
+/// Why qvdclient ends without a session, or with a broken one.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The connection did not come about.
+    #[error("{code}: {0}. {advice}", code = .0.code(), advice = .0.advice())]
+    Connect(#[from] ConnectError),
+    /// The files of the user cannot be used.
+    #[error("trust: {0}. Check -c, -k and ~/.qvd/certs.")]
+    Trust(#[from] TrustError),
+    /// The file of exceptions cannot be used.
+    #[error("pins: cannot use {path}: {source}. Check its permissions.")]
+    Pins {
+        /// The file.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Nobody typed a password, and none is set.
+    #[error("no_password: no password for {user} is given. Set QVDPASSWORD, or run it on a terminal.")]
+    NoPassword {
+        /// The login.
+        user: String,
+    },
+    /// The user has no VM.
+    #[error("no_vm: {user} has no VM. Ask your administrator for one.")]
+    NoVm {
+        /// The login.
+        user: String,
+    },
+    /// The VM is not the user's.
+    #[error("unknown_vm: VM {id} is not in your list ({list}). Choose one of it with -s.")]
+    UnknownVm {
+        /// What was asked for.
+        id: String,
+        /// Ids and names.
+        list: String,
+    },
+    /// There are several, and nobody chose.
+    #[error("no_choice: you have several VMs ({list}). Choose one with -s ID, or the first with -o.")]
+    NoChoice {
+        /// Ids and names.
+        list: String,
+    },
+    /// nxproxy ended by itself.
+    #[error("nxproxy_failed: nxproxy ended: {0}. Run it with -d to see more.")]
+    Proxy(String),
+    /// The other side ended the session.
+    #[error(
+        "link_ended: the connection ended: {0}. Another client may have taken the session over, or the \
+         network failed; the desktop goes on, connect again to continue."
+    )]
+    LinkEnded(String),
+    /// The system refused something basic.
+    #[error("system: {0}. Look at limits and memory of this machine.")]
+    System(io::Error),
+}
+
+impl Failure {
+    /// The documented exit code.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Connect(error) => match error {
+                ConnectError::Name { .. }
+                | ConnectError::Tcp { .. }
+                | ConnectError::Tls { .. }
+                | ConnectError::NotRouter { .. }
+                | ConnectError::Lost { .. }
+                | ConnectError::Timeout { .. } => CANNOT_CONNECT,
+                ConnectError::Certificate(_) => CERTIFICATE,
+                ConnectError::LoginRejected { .. } => LOGIN_REJECTED,
+                ConnectError::List { .. } => NO_LIST,
+                ConnectError::Refused { .. } => VM_FAILED,
+                ConnectError::Display { .. } | ConnectError::Proxy(_) => NO_SCREEN,
+            },
+            Self::Trust(_) | Self::Pins { .. } | Self::NoPassword { .. } => USAGE,
+            Self::NoVm { .. } => NO_VM,
+            Self::UnknownVm { .. } | Self::NoChoice { .. } => BAD_CHOICE,
+            Self::Proxy(_) | Self::System(_) => NO_SCREEN,
+            Self::LinkEnded(_) => LINK_ENDED,
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! From arguments to a desktop.
+
+use std::path::PathBuf;
+
+use base64::Engine;
+use qvd_connect::{
+    ConnectError, Credentials, Ending, Pins, ProxySettings, Router, Screen, Server, SessionWishes, Trust,
+    show,
+};
+use zeroize::Zeroizing;
+
+use crate::arguments::Arguments;
+use crate::ask::{self, Decision};
+use crate::choice;
+use crate::failure::Failure;
+
+/// Does what the arguments say, until the session has ended.
+pub(crate) async fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let credentials = credentials(arguments).await?;
+    let mut trust = trust(arguments)?;
+    for _ in 0..if arguments.twice && !arguments.list { 2 } else { 1 } {
+        session(arguments, &credentials, &mut trust).await?;
+    }
+    Ok(())
+}
+
+async fn session(arguments: &Arguments, credentials: &Credentials, trust: &mut Trust) -> Result<(), Failure> {
+    let server = Server { host: arguments.host.clone(), port: arguments.port };
+    let mut router = open(&server, credentials, trust).await?;
+    let vms = router.vms().await?;
+    if arguments.list {
+        choice::print(&vms);
+        return Ok(());
+    }
+    let vm = choice::choose(arguments, &vms).await?;
+    // Before anything starts for a screen that is not there.
+    let screen = Screen::open(&std::env::var("DISPLAY").unwrap_or_default())?;
+    let mut progress = |text: &str| eprintln!("{text}");
+    if arguments.restart {
+        router.stop(vm, &mut progress).await?;
+    }
+    let wishes = SessionWishes {
+        link: arguments.link.clone(),
+        keyboard: arguments.keyboard.clone(),
+        geometry: arguments.geometry.clone(),
+        fullscreen: arguments.fullscreen,
+    };
+    let link = router.connect(vm, &wishes, &mut progress).await?;
+    let proxy = ProxySettings {
+        program: PathBuf::from("nxproxy"),
+        options: arguments.nx.clone().map(|options| options.0).unwrap_or_default(),
+        verbose: arguments.debug,
+    };
+    match show(link, &screen, &proxy).await? {
+        Ending::Left => Ok(()),
+        Ending::ProxyFailed(said) => Err(Failure::Proxy(said)),
+        Ending::LinkEnded(said) => Err(Failure::LinkEnded(said)),
+    }
+}
+
+/// Connects, and asks about the certificate where somebody can answer.
+async fn open(server: &Server, credentials: &Credentials, trust: &mut Trust) -> Result<Router, Failure> {
+    loop {
+        let problem = match Router::open(server.clone(), credentials.clone(), trust).await {
+            Ok(router) => return Ok(router),
+            Err(ConnectError::Certificate(problem)) if problem.doubt.is_some() && ask::somebody() => problem,
+            Err(error) => return Err(error.into()),
+        };
+        match ask::certificate(&problem).await {
+            Decision::Refuse => return Err(ConnectError::Certificate(problem).into()),
+            Decision::AcceptOnce => drop(trust.pins.accept_once(&problem)),
+            Decision::Remember => {
+                let path = directory().join("pins").display().to_string();
+                trust.pins.remember(&problem).map_err(|source| Failure::Pins { path, source })?;
+            }
+        }
+    }
+}
+
+async fn credentials(arguments: &Arguments) -> Result<Credentials, Failure> {
+    if let Some(token) = &arguments.bearer {
+        // Existing clients take it in the form in which it travels; a bare token is understood as well.
+        let standard = &base64::engine::general_purpose::STANDARD;
+        let token = standard.decode(token.0.trim()).unwrap_or_else(|_| token.0.as_bytes().to_vec());
+        return Ok(Credentials::Bearer { token: Zeroizing::new(token) });
+    }
+    let user = choice::who(arguments);
+    let password = match &arguments.password {
+        Some(password) => password.0.clone(),
+        None if ask::somebody() => {
+            let question = format!("Password of {user} at {}: ", arguments.host);
+            ask::password(question).await.ok_or_else(|| Failure::NoPassword { user: user.clone() })?
+        }
+        None => return Err(Failure::NoPassword { user }),
+    };
+    let password = Zeroizing::new(password.as_bytes().to_vec());
+    Ok(Credentials::Basic { login: user.into_bytes(), password })
+}
+
+fn trust(arguments: &Arguments) -> Result<Trust, Failure> {
+    let directory = directory();
+    let path = directory.join("pins");
+    let pins =
+        Pins::load(&path).map_err(|source| Failure::Pins { path: path.display().to_string(), source })?;
+    let mut trust = Trust::new(&directory.join("certs"), pins)?;
+    trust.anybody = arguments.no_check;
+    if let (Some(certificate), Some(key)) = (&arguments.certificate, &arguments.key) {
+        trust.identify(certificate, key)?;
+    }
+    Ok(trust)
+}
+
+/// The user's directory of QVD.
+fn directory() -> PathBuf {
+    let home = std::env::var_os("HOME").filter(|home| !home.is_empty());
+    PathBuf::from(home.unwrap_or_else(|| "/".into())).join(".qvd")
+}
