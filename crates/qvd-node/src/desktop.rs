@@ -134,9 +134,16 @@ impl Desktop {
             let node = &self.node;
             match node::set_state(&node.database, &node.actor, self.own, &name, (from, state), pid).await {
                 Ok(Written::Yes) => {
-                    let mut inner = self.inner();
-                    inner.persisted = state;
-                    inner.booted |= state == VmState::Running;
+                    {
+                        let mut inner = self.inner();
+                        inner.persisted = state;
+                        inner.booted |= state == VmState::Running;
+                    }
+                    if state == VmState::Running
+                        && let Ok(link) = container::link(self.vm, &node.config.now())
+                    {
+                        node.network.isolate(&link).await;
+                    }
                     return Ok(());
                 }
                 Ok(Written::Moved(found)) => self.inner().persisted = found,
@@ -287,7 +294,7 @@ impl Desktop {
     async fn connect(&self, values: &Values) -> Result<(), Failure> {
         let record = self.record()?;
         let link = container::link(self.vm, values).map_err(configuration)?;
-        self.node.network.connect(self.vm, &link, &record).await
+        self.node.network.connect(&link, &record).await
     }
 
     async fn disconnect(&self, values: &Values) -> Result<(), Failure> {

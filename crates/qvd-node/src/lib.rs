@@ -36,7 +36,7 @@ pub use error::Error;
 use figures::Figures;
 use network::Network;
 use node::{Node, Parts};
-use record::Records;
+use record::{Record, Records};
 
 /// Pause between attempts to reach the database at start.
 const DATABASE_PAUSE: Duration = Duration::from_secs(1);
@@ -71,20 +71,25 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
         return Err(Error::Unfit(findings));
     }
     let own = claim(&database, &host).await?;
-    let network = Network::set_up(&values, &host).await?;
+    let records = Records::new(&values.path("path.run")?)?;
+    let network = Network::set_up(&values, &known_desktops(&records, &values)?).await?;
     let node = Node::new(Parts {
         database: database.clone(),
         name: name.clone(),
         own,
         boot: boot_id()?,
-        records: Records::new(&values.path("path.run")?)?,
+        records,
         starting: values.int("hkd.vm.starting.max")?,
         network,
         config: config.clone(),
     });
-    let outcome = serve(&node, &settings, &stop).await;
-    node.network.tear_down().await;
-    outcome
+    serve(&node, &settings, &stop).await
+}
+
+/// The desktops that an earlier daemon left running, with the names of their links.
+fn known_desktops(records: &Records, values: &Values) -> Result<Vec<(String, Record)>, Error> {
+    let found = records.read_all()?.into_iter().filter_map(|(_, record)| record.ok());
+    found.map(|record| Ok((container::link(record.vm, values)?, record))).collect()
 }
 
 async fn serve(node: &Arc<Node>, settings: &Settings, stop: &CancellationToken) -> Result<(), Error> {
@@ -95,6 +100,8 @@ async fn serve(node: &Arc<Node>, settings: &Settings, stop: &CancellationToken) 
     hosts::set_state(&node.database, node.own, &node.name, HostState::Running).await?;
     info!(host = node.name, id = node.own.host.0, "running");
     housekeeping::start(node, &listener, &loops, stop);
+    let pause = node.config.now().seconds("internal.hkd.agent.dhcpdhandler.delay")?;
+    node.network.serve_addresses(pause, &loops);
     qvd_runtime::ready::notify();
     stop.cancelled().await;
 
@@ -107,6 +114,7 @@ async fn serve(node: &Arc<Node>, settings: &Settings, stop: &CancellationToken) 
     state(HostState::Stopping).await;
     if !keep || node.is_told_to_stop() {
         reconcile::stop_all(node).await;
+        node.network.tear_down().await;
     }
     if !loops.finish(LOOPS_LIMIT).await {
         warn!("some tasks did not end in time");

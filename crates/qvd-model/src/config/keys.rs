@@ -180,6 +180,13 @@ pub const KEYS: &[Key] = &[
         "Check that the node has its address and that it lies outside the VM range.",
     ),
     key(
+        "internal.hkd.agent.dhcpdhandler.delay",
+        Some("2"),
+        Kind::Seconds,
+        Scope::Global,
+        "Pause before a DHCP server that ended is started again.",
+    ),
+    key(
         "internal.hkd.agent.rpc.timeout",
         Some("3"),
         Kind::Seconds,
