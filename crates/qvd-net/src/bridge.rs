@@ -15,6 +15,7 @@ use crate::Error;
 /// Numbers of system errors as netlink reports them.
 const NO_SUCH_DEVICE: i32 = -nix::libc::ENODEV;
 const EXISTS: i32 = -nix::libc::EEXIST;
+const NO_SUCH_ENTRY: i32 = -nix::libc::ENOENT;
 
 /// A conversation with the kernel; its task ends with it.
 struct Netlink {
@@ -157,9 +158,46 @@ pub async fn isolate_port(name: &str) -> Result<(), Error> {
     netlink.handle.link().set_port(message).execute().await.map_err(Error::link("isolate", name))
 }
 
+/// Tells the node which MAC address belongs to a desktop's address. The first packet to a desktop that is still
+/// booting then waits for no ARP answer, and no other desktop can give a false one.
+pub async fn know_neighbor(bridge: &str, address: Ipv4Addr, mac: &str) -> Result<(), Error> {
+    let mac = octets(mac).ok_or_else(|| Error::Name(mac.to_owned()))?;
+    let netlink = Netlink::open()?;
+    let link = netlink.find(bridge).await?.ok_or_else(|| Error::NoBridge(bridge.to_owned()))?;
+    let request =
+        netlink.handle.neighbours().add(link.header.index, IpAddr::V4(address)).link_local_address(&mac);
+    request.replace().execute().await.map_err(Error::link("add a neighbor to", bridge))
+}
+
+/// Takes [`know_neighbor`] back. An address that is not known is fine.
+pub async fn forget_neighbor(bridge: &str, address: Ipv4Addr) -> Result<(), Error> {
+    let netlink = Netlink::open()?;
+    let Some(link) = netlink.find(bridge).await? else { return Ok(()) };
+    let mut known = netlink.handle.neighbours().add(link.header.index, IpAddr::V4(address));
+    let message = known.message_mut().clone();
+    match netlink.handle.neighbours().del(message).execute().await {
+        Err(error) if code(&error) != Some(NO_SUCH_ENTRY) => {
+            Err(Error::link("forget a neighbor of", bridge)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The six octets of a MAC address.
+fn octets(mac: &str) -> Option<[u8; 6]> {
+    let parsed: Option<Vec<u8>> = mac.split(':').map(|part| u8::from_str_radix(part, 16).ok()).collect();
+    parsed?.try_into().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn mac_addresses_have_six_octets() {
+        assert_eq!(octets("54:52:00:00:00:64"), Some([0x54, 0x52, 0, 0, 0, 0x64]));
+        assert!(["54:52:00:00:00", "54:52:00:00:00:64:65", "x", ""].iter().all(|bad| octets(bad).is_none()));
+    }
 
     #[test]
     fn names_are_what_the_kernel_accepts() {

@@ -17,7 +17,9 @@ mod firewall;
 mod nft;
 mod rules;
 
-pub use bridge::{examine_bridge, isolate_port, lower_bridge, raise_bridge, remove_link};
+pub use bridge::{
+    examine_bridge, forget_neighbor, isolate_port, know_neighbor, lower_bridge, raise_bridge, remove_link,
+};
 pub use dnsmasq::{Dnsmasq, Host, Names, Server};
 pub use error::Error;
 pub use firewall::{Firewall, Policy, Port};

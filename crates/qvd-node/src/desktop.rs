@@ -31,6 +31,8 @@ const KILL_LIMIT: Duration = Duration::from_secs(30);
 const HALT_LIMIT: Duration = Duration::from_secs(30);
 /// Pause between two attempts to write a state while the database is away.
 const PERSIST_PAUSE: Duration = Duration::from_secs(1);
+/// Limit of one ping while the desktop boots.
+const BOOT_PING_LIMIT: Duration = Duration::from_millis(200);
 /// Limit of a state whose own limit cannot be read.
 const FALLBACK_LIMIT: Duration = Duration::from_secs(60);
 
@@ -410,7 +412,9 @@ impl Desktop {
         Box::pin(async move {
             tokio::time::sleep(pause).await;
             let agent = self.agent().map_err(|failure| failure.to_string())?;
-            agent.ping(self.rpc_limit()).await.map_err(|error| error.to_string())
+            // A packet that comes before the desktop has its address is lost, and TCP would wait a second.
+            let limit = if self.inner().booted { self.rpc_limit() } else { BOOT_PING_LIMIT };
+            agent.ping(limit).await.map_err(|error| error.to_string())
         })
     }
 

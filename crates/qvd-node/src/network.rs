@@ -20,6 +20,7 @@ use crate::record::Record;
 pub struct Network {
     /// The address plan.
     pub plan: AddressPlan,
+    bridge: String,
     /// None where `internal.vm.network.firewall.enable` is off.
     firewall: Option<Firewall>,
     /// None where desktops are born with their address.
@@ -41,7 +42,8 @@ impl Network {
         let dhcp =
             values.flag("vm.network.use_dhcp")?.then(|| dnsmasq(values, plan)).transpose()?.map(Arc::new);
         let hosts = desktops.iter().map(|(_, record)| (record.vm, host(record))).collect();
-        Ok(Self { plan, firewall, dhcp, hosts: Mutex::new(hosts) })
+        let bridge = values.text("vm.network.bridge")?;
+        Ok(Self { plan, bridge, firewall, dhcp, hosts: Mutex::new(hosts) })
     }
 
     /// Keeps the DHCP server running until `loops` end, if there is to be one.
@@ -61,6 +63,7 @@ impl Network {
     pub async fn connect(&self, link: &str, record: &Record) -> Result<(), Failure> {
         self.lock().insert(record.vm, host(record));
         self.register()?;
+        qvd_net::know_neighbor(&self.bridge, record.address, &record.mac).await?;
         if let Some(firewall) = &self.firewall {
             firewall.add_vm(&port(link, record)).await?;
         }
@@ -79,8 +82,10 @@ impl Network {
 
     /// Takes a desktop off the network. One that is not on it is fine.
     pub async fn disconnect(&self, vm: VmId, link: &str) -> Result<(), Failure> {
-        if self.lock().remove(&vm).is_some() {
+        let host = self.lock().remove(&vm);
+        if let Some(host) = host {
             self.register()?;
+            qvd_net::forget_neighbor(&self.bridge, host.address).await?;
         }
         qvd_net::remove_link(link).await?;
         if let Some(firewall) = &self.firewall {
