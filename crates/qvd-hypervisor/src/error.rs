@@ -28,6 +28,14 @@ pub enum Error {
         /// What was found.
         found: String,
     },
+    /// The image's file ends too early, or is damaged inside.
+    #[error("image {image} is damaged or incomplete: {found}")]
+    ImageDamaged {
+        /// The file.
+        image: PathBuf,
+        /// What was found.
+        found: String,
+    },
     /// The content differs from what was registered or unpacked.
     #[error("image {image} has sha256 {found}, expected {expected}")]
     ImageChanged {
@@ -125,7 +133,7 @@ impl Error {
     pub fn code(&self) -> FailureCode {
         match self {
             Self::ImageMissing(_) => FailureCode::ImageMissing,
-            Self::ImageInvalid { .. } => FailureCode::ImageInvalid,
+            Self::ImageInvalid { .. } | Self::ImageDamaged { .. } => FailureCode::ImageInvalid,
             Self::ImageChanged { .. } => FailureCode::ImageChanged,
             Self::Busy { .. } => FailureCode::StorageBusy,
             Self::Storage { .. } => FailureCode::StorageFailed,

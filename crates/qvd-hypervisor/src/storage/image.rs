@@ -65,6 +65,57 @@ pub async fn inspect(path: &Path) -> Result<Image, Error> {
     .await
 }
 
+/// Judges a file by its first bytes only: what it claims to be.
+///
+/// # Errors
+/// As [`inspect`].
+pub async fn recognize(path: &Path) -> Result<Kind, Error> {
+    let path = path.to_owned();
+    super::base::blocking("recognize an image", move || {
+        let mut file = open(&path)?;
+        kind(&mut file, &path)
+    })
+    .await
+}
+
+/// Like [`inspect`], but reads also what is inside, to the end: an archive that was cut or damaged on its way, or
+/// that is not the archive of a root file system, is refused before anybody relies on it.
+///
+/// # Errors
+/// As [`inspect`], and [`Error::ImageDamaged`].
+pub async fn verify(path: &Path) -> Result<Image, Error> {
+    let image = inspect(path).await?;
+    let Kind::Tar(compression) = image.kind else { return Ok(image) };
+    let path = path.to_owned();
+    super::base::blocking("verify an image", move || {
+        let file = open(&path)?;
+        let damaged =
+            |error: io::Error| Error::ImageDamaged { image: path.clone(), found: error.to_string() };
+        let mut inside = decoder(compression, Box::new(file)).map_err(damaged)?;
+        let mut archive = tar::Archive::new(&mut inside);
+        let mut rooted = false;
+        for entry in archive.entries().map_err(damaged)? {
+            let entry = entry.map_err(damaged)?;
+            let path = entry.path().map_err(damaged)?;
+            let inside = path.strip_prefix(".").unwrap_or(&path);
+            rooted |= ROOTS.iter().any(|root| inside.starts_with(root));
+        }
+        // Checksums of the compression stand behind the last entry.
+        io::copy(&mut inside, &mut io::sink()).map_err(damaged)?;
+        if rooted {
+            return Ok(());
+        }
+        let found =
+            format!("it is not the archive of a root file system: it has neither {}", ROOTS.join(" nor "));
+        Err(Error::ImageInvalid { image: path.clone(), found })
+    })
+    .await?;
+    Ok(image)
+}
+
+/// Where a root file system begins, by itself or beside hooks.
+const ROOTS: [&str; 2] = ["sbin", "rootfs/sbin"];
+
 /// Opens an image that must be a plain file.
 pub(super) fn open(path: &Path) -> Result<File, Error> {
     let file = File::open(path).map_err(|source| match source.kind() {

@@ -20,7 +20,7 @@ mod unpack;
 pub use base::{Progress, Unpacking, prepare_base, remove_base};
 pub use directories::{Directories, base_name};
 pub use home::{Home, HomeOwner, prepare_home};
-pub use image::{Compression, Image, Kind, inspect};
+pub use image::{Compression, Image, Kind, inspect, recognize, verify};
 pub use inside::Inside;
 pub use layout::{Init, Layout, Tree};
 pub use mounts::{mount_root, mounted_below, unmount_below};
