@@ -1,1 +1,117 @@
 //! The administration API.
+//!
+//! A request passes the same stations whatever it asks for: [`envelope`] (how it arrives), [`session`] (who
+//! asks), [`check`] (may it, and is it well-formed — decided by the registry in `qvd_model::action`), `execute`
+//! (one transaction per object, with its events, its audit row and its notifications), and `http` (how the answer
+//! looks). Another dialect needs only other first and last stations.
+
+#![forbid(unsafe_code)]
+
+mod app;
+pub mod caller;
+pub mod check;
+pub mod envelope;
+mod error;
+mod execute;
+mod http;
+mod images;
+mod record;
+pub mod refusal;
+mod serve;
+pub mod session;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use qvd_db::{Database, Listener};
+use qvd_model::notify;
+use qvd_runtime::{Config, Drain};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::app::App;
+pub use crate::error::Error;
+use crate::serve::Listeners;
+
+/// How long requests and imports may take to end when the service stops.
+const DRAIN: Duration = Duration::from_secs(20);
+/// How often the database is tried while it is away at the start.
+const DATABASE_PAUSE: Duration = Duration::from_secs(1);
+/// A notification that got lost is made up for after this time.
+const SWEEP: Duration = Duration::from_secs(60);
+
+/// Runs the API until `stop` is cancelled and everything is drained, or until a fatal error.
+pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
+    let (bound, _) = oneshot::channel();
+    run_announced(config, stop, bound).await
+}
+
+/// The same; tells where it listens, for whoever configured port 0.
+pub async fn run_announced(
+    config: Config,
+    stop: CancellationToken,
+    bound: oneshot::Sender<SocketAddr>,
+) -> Result<(), Error> {
+    let values = config.now();
+    let settings = app::settings(&values)?;
+    let database = Database::new(&settings)?;
+    let listeners = Listeners::open(&values)?;
+    let tasks = Drain::new(stop.child_token());
+    let app = Arc::new(App::new(config, database, tasks.clone()));
+    if !reach(&app, &stop).await? {
+        return Ok(());
+    }
+    let (listener, listening) = Listener::new(&settings, tasks.token().clone());
+    tasks.spawn(listening);
+    tasks.spawn(follow_configuration(app.clone(), listener));
+    if let Err(problem) = images::import::sweep(&app).await {
+        warn!("interrupted imports not looked after: {problem}");
+    }
+    let address =
+        listeners.address().map_err(|source| Error::Listen { place: "api.url".to_owned(), source })?;
+    info!(%address, "the API serves");
+    qvd_runtime::ready::notify();
+    // Nobody may be interested.
+    let _ = bound.send(address);
+    listeners.serve(http::router(app.clone()), tasks.clone()).await;
+    if !tasks.finish(DRAIN).await {
+        warn!("some requests did not end in time");
+    }
+    Ok(())
+}
+
+/// Waits for the database and reads the configuration from it. `false`: asked to stop meanwhile.
+async fn reach(app: &App, stop: &CancellationToken) -> Result<bool, Error> {
+    loop {
+        let reached = match app.database.check_schema().await {
+            Ok(()) => app.load_rows().await,
+            Err(error) => Err(error),
+        };
+        match reached {
+            Ok(()) => return Ok(true),
+            Err(error) if error.is_away() => warn!("waiting for the database: {error}"),
+            Err(error) => return Err(error.into()),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(DATABASE_PAUSE) => {}
+            () = stop.cancelled() => return Ok(false),
+        }
+    }
+}
+
+/// Reads the configuration again whenever somebody changes it.
+async fn follow_configuration(app: Arc<App>, listener: Listener) {
+    let mut bell = listener.subscribe(notify::CONFIG_CHANGED);
+    loop {
+        tokio::select! {
+            () = bell.rung() => {}
+            () = tokio::time::sleep(SWEEP) => {}
+            () = app.tasks.stopping() => return,
+        }
+        if let Err(problem) = app.load_rows().await {
+            warn!("configuration not read: {problem}");
+        }
+    }
+}

@@ -115,7 +115,8 @@ fn subject(
     noun: &'static Noun,
     notes: &mut Vec<String>,
 ) -> Result<ObjectCommand, SyntaxError> {
-    let selection = if is_verb(cursor) || cursor.is_at_end() { None } else { Some(selection(cursor, noun)?) };
+    let selection =
+        if is_verb(cursor, noun) || cursor.is_at_end() { None } else { Some(selection(cursor, noun)?) };
     let at = cursor.at();
     let expected = || format!("a verb: {}", noun.verbs.join(", "));
     let word = match cursor.peek() {
@@ -164,11 +165,15 @@ fn subject(
     Ok(ObjectCommand { noun, selection, verb })
 }
 
-/// Whether a verb stands here, not a name that is spelled like one.
-fn is_verb(cursor: &Cursor<'_>) -> bool {
+/// Whether a verb stands here, not a name that is spelled like one. A verb that the noun lacks is a name if a verb
+/// of the noun follows: there is a tenant called `default`.
+fn is_verb(cursor: &Cursor<'_>, noun: &Noun) -> bool {
     let Some(TokenKind::Word(word)) = cursor.peek() else { return false };
     let compared = matches!(cursor.peek_at(1), Some(TokenKind::Sign(s)) if *s != "(" && *s != "!");
-    VERBS.contains(&word.as_str()) && !compared
+    let verb_follows =
+        matches!(cursor.peek_at(1), Some(TokenKind::Word(next)) if noun.verbs.contains(&next.as_str()));
+    let own = noun.verbs.contains(&word.as_str());
+    !compared && (own || (VERBS.contains(&word.as_str()) && !verb_follows))
 }
 
 fn selection(cursor: &mut Cursor<'_>, noun: &'static Noun) -> Result<Filter, SyntaxError> {

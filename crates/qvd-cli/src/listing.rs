@@ -29,7 +29,7 @@ pub(crate) async fn get(
     call.filter = config_scope(context, noun, selection).await?;
     call.fields = columns.iter().map(|c| c.member.clone()).collect();
     call.order = order.map(|o| {
-        let fields = o.fields.iter().map(|f| entity.resolve(f).to_owned()).collect();
+        let fields = o.fields.iter().map(|f| entity.resolve_read(f).to_owned()).collect();
         (fields, o.descending)
     });
     call.block = context.options.limit.unwrap_or(0);
@@ -41,7 +41,7 @@ pub(crate) async fn get(
 }
 
 fn column(entity: &action::Entity, name: &str) -> Column {
-    Column { title: name.to_owned(), member: entity.resolve(name).to_owned() }
+    Column { title: name.to_owned(), member: entity.resolve_read(name).to_owned() }
 }
 
 fn usual_columns(entity: &action::Entity, who: &Session) -> Vec<Column> {

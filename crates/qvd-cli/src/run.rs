@@ -187,7 +187,7 @@ fn without_comment(line: &str) -> &str {
 
 /// The selection in the API's names. An image is also found by the name that its file had before the import.
 fn understood(filter: Filter, entity: &Entity) -> Filter {
-    let filter = filter.rename(&|name| Some(entity.resolve(name).to_owned()));
+    let filter = filter.rename(&|name| Some(entity.resolve_read(name).to_owned()));
     if entity.field("file").is_none() { filter } else { with_file_names(filter) }
 }
 

@@ -128,6 +128,7 @@ fn the_examples_of_the_manual() {
         (&["di", "new", "path=/a,", "tags=[a,b]"], "di <all> new path=/a & tags=[a|b]"),
         (&["vm", "TestVM", "explain"], "vm <name=[TestVM]> explain"),
         (&["vm", "name=get", "get"], "vm <name=get> get"),
+        (&["tenant", "default", "block"], "tenant <name=[default]> block"),
     ];
     for (arguments, meaning) in examples {
         assert_eq!(read(arguments), *meaning, "{arguments:?}");

@@ -55,8 +55,10 @@ impl Conflict for CommandRefusal {
 /// What became of a request to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
-    /// It was stopped already; a start that waited is revoked.
+    /// It was stopped already.
     AlreadyStopped,
+    /// It was stopped; the start that waited is revoked.
+    Revoked,
     /// Its node was told.
     Requested,
     /// It is on its way down.
@@ -84,7 +86,7 @@ pub async fn stop_in(session: &impl Session, actor: &Actor, vm: VmId) -> Result<
         (VmState::Stopped, None) => return Ok(Stop::AlreadyStopped),
         (VmState::Stopped, Some(_)) => {
             REVOKE.execute(session, &[&vm.0]).await?;
-            (Stop::AlreadyStopped, "revoked", "the start that waited was revoked")
+            (Stop::Revoked, "revoked", "the start that waited was revoked")
         }
         (VmState::Stopping, _) => return Ok(Stop::Underway),
         (state, Some(host)) if state.accepts(VmCommand::Stop) => {

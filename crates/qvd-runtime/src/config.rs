@@ -259,6 +259,12 @@ impl Values {
         set.map(|s| (s.value.as_str(), &*s.origin)).or_else(|| key(name)?.default.map(|d| (d, "default")))
     }
 
+    /// The unexpanded value that a key has without any row of the database.
+    pub fn raw_in_file(&self, name: &str) -> Option<&str> {
+        let set = self.layers.last().and_then(|layer| layer.get(name));
+        set.map(|s| s.value.as_str()).or_else(|| key(name)?.default)
+    }
+
     /// What is wrong with the values as they are: unfit ones, and unknown keys that look like a slip.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();

@@ -17,11 +17,18 @@ const REHASH: Sql = Sql::new(
     "replace the hash of the administrator",
     "UPDATE administrators SET password = $2 WHERE id = $1 AND password = $3",
 );
+/// Follows the roles of one administrator downwards; the view of all roles would be computed as a whole. What a
+/// role takes away is taken from everything below it, on this path only.
 const ACLS: Sql = Sql::new(
     "read the permissions of the administrator",
-    "SELECT DISTINCT acls.name FROM role_administrator_relations AS held \
-     JOIN all_acl_role_relations AS r ON r.inheritor_id = held.role_id \
-     JOIN acls ON acls.id = r.acl_id WHERE held.administrator_id = $1 ORDER BY acls.name",
+    "WITH RECURSIVE reached (role, blocked) AS (\
+     SELECT role_id, ARRAY[]::integer[] FROM role_administrator_relations WHERE administrator_id = $1 \
+     UNION SELECT edge.inherited_id, ARRAY(SELECT DISTINCT id FROM (SELECT unnest(reached.blocked) AS id UNION ALL \
+     SELECT acl_id FROM acl_role_relations WHERE role_id = reached.role AND NOT positive) AS taken ORDER BY id) \
+     FROM reached JOIN role_role_relations AS edge ON edge.inheritor_id = reached.role) \
+     SELECT DISTINCT acls.name FROM reached \
+     JOIN acl_role_relations AS own ON own.role_id = reached.role AND own.positive \
+     JOIN acls ON acls.id = own.acl_id WHERE own.acl_id <> ALL (reached.blocked) ORDER BY acls.name",
 );
 const SETUP: Sql = Sql::new(
     "read the console setup",

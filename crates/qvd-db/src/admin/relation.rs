@@ -22,6 +22,9 @@ pub(crate) struct Relation {
     pub(crate) storage: Option<Storage>,
 }
 
+/// Stands for the configured first half of hardware addresses.
+pub(crate) const MAC_PREFIX: &str = "{mac_prefix}";
+
 /// What is written for an object.
 pub(crate) struct Storage {
     /// The table of the object.
@@ -166,8 +169,12 @@ const VM: Relation = Relation {
             ("di_version", "booted.version"),
             ("user_state", "vm_runtimes.user_state"),
             ("ip", "vms.ip"),
-            // Filled in from the address by the caller, who knows the configured prefix.
-            ("mac", "vms.ip"),
+            (
+                "mac",
+                "{mac_prefix} || ':' || lpad(to_hex(split_part(vms.ip, '.', 2)::integer), 2, '0') || ':' || \
+             lpad(to_hex(split_part(vms.ip, '.', 3)::integer), 2, '0') || ':' || \
+             lpad(to_hex(split_part(vms.ip, '.', 4)::integer), 2, '0')",
+            ),
             ("next_boot_ip", "vm_runtimes.vm_address"),
             ("ip_in_use", "vm_runtimes.vm_address"),
             ("di_id_in_use", "vm_runtimes.current_di_id"),

@@ -4,7 +4,7 @@ use qvd_model::action::{Entity, Kind, Object, entity};
 use qvd_model::filter::{Filter, Operand, Operator, Scalar, Test};
 
 use super::Statement;
-use super::relation::{Relation, relation, shown};
+use super::relation::{MAC_PREFIX, Relation, relation, shown};
 use crate::{Error, Session};
 
 /// A list to be made. Names of fields are proper ones, values are canonical; both were checked before.
@@ -26,6 +26,8 @@ pub struct List<'a> {
     pub skip: i64,
     /// Rows to read at most; `None` for all.
     pub limit: Option<i64>,
+    /// First half of the hardware addresses of VMs.
+    pub mac_prefix: &'a str,
 }
 
 /// Whose rows may be seen.
@@ -90,6 +92,7 @@ pub async fn list(session: &impl Session, list: &List<'_>) -> Result<Rows, Error
          ORDER BY {order}{limit} OFFSET {}) AS page",
         list.skip.max(0)
     );
+    fill_in(&mut statement, list.mac_prefix);
     let found = statement.query(session, NAME).await?;
     let rows = found
         .iter()
@@ -101,6 +104,14 @@ pub async fn list(session: &impl Session, list: &List<'_>) -> Result<Rows, Error
     Ok(Rows { rows, total })
 }
 
+/// Puts configured values in place of their marks.
+fn fill_in(statement: &mut Statement, mac_prefix: &str) {
+    if statement.text.contains(MAC_PREFIX) {
+        let bound = statement.bind(Kind::Text(0), Some(mac_prefix));
+        statement.text = statement.text.replace(MAC_PREFIX, &bound);
+    }
+}
+
 async fn count(session: &impl Session, list: &List<'_>) -> Result<i64, Error> {
     const NAME: &str = "count";
     let relation = known(list.object)?;
@@ -108,6 +119,7 @@ async fn count(session: &impl Session, list: &List<'_>) -> Result<i64, Error> {
     let condition = conditions(&mut statement, list.object, relation, list.filter, list.scope)?;
     let tables = relation.tables(condition.clone());
     statement.text = format!("SELECT count(*) AS n FROM {tables} WHERE {condition}");
+    fill_in(&mut statement, list.mac_prefix);
     let rows = statement.query(session, NAME).await?;
     rows.first().map_or(Ok(0), |row| crate::column(NAME, row, "n"))
 }

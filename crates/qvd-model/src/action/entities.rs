@@ -483,7 +483,7 @@ pub(super) const CONFIG: Entity = Entity {
     tenancy: Tenancy::Own,
     key: "key",
     selectors: &["key"],
-    columns: &["key", "operative_value", "default", "is_default"],
+    columns: &["key", "value", "default", "is_default"],
 };
 
 pub(super) const EVENT: Entity = Entity {

@@ -214,6 +214,14 @@ impl Entity {
         proper.unwrap_or(name)
     }
 
+    /// The proper name where values are read, not written: the `value` of a setting is then the one in force.
+    pub fn resolve_read<'a>(&self, name: &'a str) -> &'a str {
+        match (self.object, name) {
+            (Object::Config, "value") => "operative_value",
+            _ => self.resolve(name),
+        }
+    }
+
     /// The names that `action` accepts as filters, before ACLs are looked at.
     pub fn accepts_filter(&self, action: &Action, field: &Field) -> bool {
         match action.verb {
@@ -284,7 +292,7 @@ mod tests {
                 assert!(!names.contains(alias), "{object}: {alias} hides a field");
             }
             for column in entity.columns {
-                assert!(names.contains(entity.resolve(column)), "{object}: column {column}");
+                assert!(names.contains(entity.resolve_read(column)), "{object}: column {column}");
             }
             for selector in entity.selectors {
                 assert!(names.contains(selector), "{object}: selector {selector}");

@@ -1,0 +1,77 @@
+//! What all requests share.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use qvd_auth::{Backoff, Hasher};
+use qvd_db::{Database, Settings};
+use qvd_model::TenantId;
+use qvd_runtime::config::Row;
+use qvd_runtime::{Config, Drain, Values};
+use secrecy::SecretString;
+
+use crate::check::Rules;
+use crate::error::Error;
+
+/// Password checks at the same time; each takes a core and 19 MiB for a moment.
+const PARALLEL_CHECKS: usize = 4;
+
+/// The service's own things.
+pub(crate) struct App {
+    pub(crate) config: Config,
+    pub(crate) database: Database,
+    pub(crate) hasher: Hasher,
+    pub(crate) backoff: Mutex<Backoff>,
+    pub(crate) started: Instant,
+    pub(crate) tasks: Drain,
+}
+
+impl App {
+    pub(crate) fn new(config: Config, database: Database, tasks: Drain) -> Self {
+        Self {
+            config,
+            database,
+            hasher: Hasher::new(PARALLEL_CHECKS),
+            backoff: Mutex::default(),
+            started: Instant::now(),
+            tasks,
+        }
+    }
+
+    /// Reads the rows of the database into the configuration.
+    pub(crate) async fn load_rows(&self) -> Result<(), qvd_db::Error> {
+        let rows = qvd_db::configs::rows(&self.database).await?;
+        self.config.set_rows(rows.into_iter().map(|(tenant, key, value)| Row { tenant, key, value }));
+        Ok(())
+    }
+
+    pub(crate) fn is_multitenant(&self) -> Result<bool, Error> {
+        Ok(self.config.now().flag("wat.multitenant")?)
+    }
+
+    pub(crate) fn rules(&self) -> Result<Rules, Error> {
+        Ok(Rules { case_sensitive: self.config.now().flag("model.user.login.case-sensitive")? })
+    }
+
+    /// Works on the record of failed logins.
+    pub(crate) fn with_backoff<T>(&self, work: impl FnOnce(&mut Backoff) -> T) -> T {
+        work(&mut self.backoff.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// How to reach the database.
+pub(crate) fn settings(values: &Values) -> Result<Settings, Error> {
+    Ok(Settings {
+        hosts: values.list("database.host")?,
+        port: values.int("database.port")?,
+        name: values.text("database.name")?,
+        user: values.text("database.user")?,
+        password: values.optional("database.password")?.map(SecretString::from),
+        connect_timeout: values.seconds("internal.database.client.connect.timeout")?,
+        pool_size: values.int("internal.database.pool.size")?,
+    })
+}
+
+/// Settings of tenants as they are stored.
+pub(crate) type Stored = HashMap<(TenantId, String), String>;

@@ -1,0 +1,120 @@
+//! Who asks, and what that one may do (`spec/api.md` 7).
+
+use qvd_db::admin::identity::{self, Administrator};
+use qvd_db::admin::select::Scope;
+use qvd_db::admin::write::Creator;
+use qvd_db::events::Actor;
+use qvd_db::{Database, Error};
+use qvd_model::acl::ACLS;
+use qvd_model::action::acl_matches;
+
+/// The administrator of a request.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// Its id; none for root on the API's host.
+    pub id: Option<i32>,
+    /// Its name.
+    pub name: String,
+    /// Its tenant; 0 for super-administrators.
+    pub tenant: i32,
+    /// The name of its tenant.
+    pub tenant_name: String,
+    /// Operative ACLs, sorted.
+    pub acls: Vec<String>,
+}
+
+/// The recovery administrator.
+pub(crate) const RECOVERY: i32 = 0;
+
+impl Caller {
+    /// Root on the API's host: may do everything.
+    pub(crate) fn root() -> Self {
+        Self {
+            id: None,
+            name: "root".to_owned(),
+            tenant: 0,
+            tenant_name: "*".to_owned(),
+            acls: ACLS.iter().map(|acl| acl.name.to_owned()).collect(),
+        }
+    }
+
+    /// An administrator with its operative ACLs.
+    pub(crate) async fn load(
+        database: &Database,
+        who: &Administrator,
+        multitenant: bool,
+    ) -> Result<Self, Error> {
+        let client = database.client().await?;
+        let granted = identity::acls(&client, who.id).await?;
+        Ok(Self {
+            id: Some(who.id),
+            name: who.name.clone(),
+            tenant: who.tenant,
+            tenant_name: who.tenant_name.clone(),
+            acls: operative(granted, who.id, who.tenant, multitenant),
+        })
+    }
+
+    /// Whether it stands above tenants.
+    pub const fn is_super(&self) -> bool {
+        self.tenant == 0
+    }
+
+    /// Whether one of the patterns is among its ACLs; no patterns ask for nothing.
+    pub fn may(&self, patterns: &[&str]) -> bool {
+        patterns.is_empty()
+            || patterns.iter().any(|pattern| self.acls.iter().any(|acl| acl_matches(pattern, acl)))
+    }
+
+    /// Whose rows it sees.
+    pub(crate) const fn scope(&self) -> Scope {
+        if self.is_super() { Scope::All } else { Scope::Tenant(self.tenant) }
+    }
+
+    /// Whether a row of this tenant is in its scope.
+    pub(crate) const fn reaches(&self, tenant: i32) -> bool {
+        if self.is_super() { tenant != -1 } else { tenant == self.tenant }
+    }
+
+    /// As it stands with what it makes.
+    pub(crate) fn creator(&self) -> Creator {
+        Creator { id: self.id, name: self.name.clone() }
+    }
+
+    /// As it stands in events.
+    pub(crate) fn actor(&self) -> Actor {
+        Actor::administrator(&self.name)
+    }
+}
+
+/// The ACLs that are in force: nobody but super-administrators of a multi-tenant installation has those of
+/// tenants, and the recovery administrator always has what is needed to repair the others.
+fn operative(granted: Vec<String>, id: i32, tenant: i32, multitenant: bool) -> Vec<String> {
+    const RECOVERED: [&str; 4] = ["administrator.", "config.", "tenant.", "role."];
+    let hides_tenants = tenant != 0 || !multitenant;
+    let recovery = ACLS
+        .iter()
+        .map(|acl| acl.name)
+        .filter(|name| id == RECOVERY && RECOVERED.iter().any(|domain| name.starts_with(domain)));
+    let mut acls: Vec<String> = granted.into_iter().chain(recovery.map(str::to_owned)).collect();
+    acls.retain(|name| !(hides_tenants && name.starts_with("tenant.")));
+    acls.sort_unstable();
+    acls.dedup();
+    acls
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn acls_of_tenants_are_for_super_administrators() {
+        let granted = vec!["tenant.purge.".to_owned(), "vm.create.".to_owned(), "vm.create.".to_owned()];
+        assert_eq!(operative(granted.clone(), 2, 1, true), ["vm.create."]);
+        assert_eq!(operative(granted.clone(), 1, 0, true), ["tenant.purge.", "vm.create."]);
+        assert_eq!(operative(granted, 1, 0, false), ["vm.create."]);
+        let recovery = operative(Vec::new(), RECOVERY, 0, true);
+        assert!(recovery.iter().any(|a| a == "role.update.name"));
+        assert!(!recovery.iter().any(|a| a.starts_with("vm.")));
+    }
+}

@@ -1,0 +1,382 @@
+//! From an envelope to a request that may be carried out: names, permissions, types (`spec/api.md` 3.6).
+//!
+//! The order of the checks is the documented one, because clients show the first that fails. Everything here is
+//! decided by the registry and the caller; the database is not asked.
+
+use qvd_auth::normalize;
+use qvd_db::admin::select::Scope;
+use qvd_model::action::{
+    Access, Action, Entity, Field, Kind, Nested, Object, Show, Status, Tenancy, Verb, entity,
+};
+use qvd_model::filter::{Filter, Operand, Scalar, json};
+use serde_json::Value;
+
+use crate::caller::Caller;
+use crate::envelope::Envelope;
+use crate::refusal::Refusal;
+
+/// A request whose every part is known, permitted and of the right type.
+#[derive(Debug, Clone)]
+pub struct Checked {
+    /// What is asked for.
+    pub action: &'static Action,
+    /// On what.
+    pub entity: &'static Entity,
+    /// Which rows.
+    pub filter: Filter,
+    /// Which members of them.
+    pub fields: Vec<&'static str>,
+    /// What is written; `None` empties the field.
+    pub values: Vec<(&'static Field, Option<String>)>,
+    /// Ids that are given by names.
+    pub named: Vec<(&'static Field, String)>,
+    /// Nested operations with their values, removals first.
+    pub nested: Vec<(&'static Nested, Vec<String>)>,
+    /// By which fields.
+    pub order: Vec<&'static str>,
+    /// From high to low.
+    pub descending: bool,
+    /// Rows to leave out.
+    pub skip: i64,
+    /// Rows of a page.
+    pub limit: Option<i64>,
+    /// Whose rows.
+    pub scope: Scope,
+}
+
+/// Settings that change what names mean.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// Whether logins differ by case.
+    pub case_sensitive: bool,
+}
+
+/// Checks a request of a caller.
+pub fn check(
+    envelope: &Envelope,
+    action: &'static Action,
+    caller: &Caller,
+    rules: Rules,
+) -> Result<Checked, Refusal> {
+    let entity = entity(action.object);
+    if !caller.may(action.acls) {
+        return Err(Refusal::about(Status::ActionNotAllowed, action.name));
+    }
+    let fields = if action.verb == Verb::List { fields(envelope, entity, caller)? } else { Vec::new() };
+    let filter = filter(envelope, action, entity, caller, rules)?;
+    let (values, named, nested) = arguments(envelope, action, entity, caller, rules)?;
+    let (order, descending) = order(envelope, action, entity, caller)?;
+    if !caller.is_super() && filter.mentions("tenant_id") {
+        return Err(Refusal::about(Status::FilterNotAllowed, "tenant_id"));
+    }
+    let limit = (envelope.block > 0).then_some(envelope.block);
+    let skip = limit.map_or(0, |block| envelope.offset.max(1).saturating_sub(1).saturating_mul(block));
+    let scope = if entity.tenancy == Tenancy::None { Scope::All } else { caller.scope() };
+    Ok(Checked {
+        action,
+        entity,
+        filter,
+        fields,
+        values,
+        named,
+        nested,
+        order,
+        descending,
+        skip,
+        limit,
+        scope,
+    })
+}
+
+fn may_see(field: &Field, caller: &Caller) -> bool {
+    caller.may(field.see)
+}
+
+fn is_listed(field: &Field, caller: &Caller) -> bool {
+    match field.show {
+        Show::Always => true,
+        Show::Super => caller.is_super(),
+        Show::Never => false,
+    }
+}
+
+fn fields(envelope: &Envelope, entity: &Entity, caller: &Caller) -> Result<Vec<&'static str>, Refusal> {
+    if envelope.fields.is_empty() {
+        let shown = entity.fields.iter().filter(|f| is_listed(f, caller) && may_see(f, caller));
+        return Ok(shown.map(|f| f.name).collect());
+    }
+    let mut names = Vec::new();
+    for name in &envelope.fields {
+        let field = entity
+            .field(name)
+            .filter(|f| is_listed(f, caller))
+            .ok_or_else(|| Refusal::about(Status::UnknownField, name))?;
+        if !may_see(field, caller) {
+            return Err(Refusal::about(Status::FieldNotAllowed, name));
+        }
+        if !names.contains(&field.name) {
+            names.push(field.name);
+        }
+    }
+    Ok(names)
+}
+
+fn filter(
+    envelope: &Envelope,
+    action: &Action,
+    entity: &Entity,
+    caller: &Caller,
+    rules: Rules,
+) -> Result<Filter, Refusal> {
+    let parsed = json::parse(&envelope.filters)
+        .map_err(|problem| Refusal::new(Status::WrongFilterValue).because(problem.to_string()))?
+        .rename(&|name| Some(entity.resolve(name).to_owned()));
+    let known = |name: &str| entity.field(name).filter(|f| entity.accepts_filter(action, f));
+    for test in parsed.tests() {
+        let field =
+            known(&test.field).ok_or_else(|| Refusal::about(Status::UnknownFilter, test.field.as_str()))?;
+        // Names of tenants are for those who stand above them.
+        if field.show == Show::Super && field.name != "tenant_id" && !caller.is_super() {
+            return Err(Refusal::about(Status::FilterNotAllowed, field.name));
+        }
+    }
+    for test in parsed.tests() {
+        if !known(&test.field).is_some_and(|f| may_see(f, caller)) {
+            return Err(Refusal::about(Status::FilterNotAllowed, test.field.as_str()));
+        }
+    }
+    if let Some(mandatory) = entity.mandatory_filter(action)
+        && !parsed.mentions(mandatory)
+    {
+        return Err(Refusal::about(Status::MissingFilter, mandatory));
+    }
+    typed(parsed, entity, rules)
+}
+
+/// Brings every value into the form that the database is given.
+fn typed(filter: Filter, entity: &Entity, rules: Rules) -> Result<Filter, Refusal> {
+    let each = |members: Vec<Filter>| {
+        members.into_iter().map(|m| typed(m, entity, rules)).collect::<Result<Vec<_>, _>>()
+    };
+    Ok(match filter {
+        Filter::And(members) => Filter::And(each(members)?),
+        Filter::Or(members) => Filter::Or(each(members)?),
+        Filter::Not(inner) => Filter::Not(Box::new(typed(*inner, entity, rules)?)),
+        Filter::Test(mut test) => {
+            let kind = entity.field(&test.field).map_or(Kind::Structure, |f| f.kind);
+            let kind = match test.operator {
+                // A pattern is text, whatever it is compared with.
+                qvd_model::filter::Operator::Like if matches!(kind, Kind::Login(_)) => Kind::Login(4096),
+                qvd_model::filter::Operator::Like => Kind::Text(4096),
+                // A state that does not exist has no rows; it is not an error to ask for it.
+                _ if matches!(kind, Kind::Word(_) | Kind::Address) => Kind::Text(4096),
+                _ => kind,
+            };
+            let value = |text: String| {
+                let text = match kind {
+                    Kind::Login(_) => normalize(&text, rules.case_sensitive),
+                    _ => text,
+                };
+                kind.canonical(&text).map_err(|e| {
+                    Refusal::about(Status::WrongFilterValue, e.value.clone()).because(e.to_string())
+                })
+            };
+            let scalar = |scalar: Scalar| scalar.map(value).transpose();
+            test.operand = match test.operand {
+                Operand::One(one) => Operand::One(scalar(one)?),
+                Operand::Many(many) => Operand::Many(many.into_iter().map(scalar).collect::<Result<_, _>>()?),
+                Operand::Range(from, to) => Operand::Range(value(from)?, value(to)?),
+            };
+            Filter::Test(test)
+        }
+    })
+}
+
+type Values = Vec<(&'static Field, Option<String>)>;
+type Named = Vec<(&'static Field, String)>;
+type Operations = Vec<(&'static Nested, Vec<String>)>;
+
+fn arguments(
+    envelope: &Envelope,
+    action: &Action,
+    entity: &'static Entity,
+    caller: &Caller,
+    rules: Rules,
+) -> Result<(Values, Named, Operations), Refusal> {
+    let creates = matches!(action.verb, Verb::Create | Verb::CreateOrUpdate);
+    let updates = matches!(action.verb, Verb::Update);
+    if !creates && !updates {
+        return Ok((Vec::new(), Vec::new(), Vec::new()));
+    }
+    let mut plain = Vec::new();
+    let mut nested = Vec::new();
+    for (name, value) in &envelope.arguments {
+        if name.starts_with("__") {
+            flatten(name, value, &mut nested);
+        } else {
+            plain.push((entity.resolve(name), value));
+        }
+    }
+    if creates {
+        let given = |name: &str| plain.iter().any(|(n, value)| *n == name && !is_empty(value));
+        for field in entity.fields.iter().filter(|f| f.create == Access::Required) {
+            // The tenant of other administrators is always their own.
+            let own = field.name == "tenant_id" && !caller.is_super();
+            if !own && !given(field.name) && !field.named_by.is_some_and(given) {
+                return Err(Refusal::about(Status::MissingArgument, field.name));
+            }
+        }
+    }
+    let mut values: Values = Vec::new();
+    let mut named: Named = Vec::new();
+    for (name, value) in plain {
+        let unknown = || Refusal::about(Status::UnknownArgument, name);
+        let by_name = if creates { entity.named_by(name) } else { None };
+        let field = match (by_name, entity.field(name)) {
+            (Some(field), _) => field,
+            (None, Some(field)) if creates && field.create != Access::No => field,
+            (None, Some(field)) if updates && field.update.is_some() => field,
+            _ => return Err(unknown()),
+        };
+        let acls = if creates { field.create_acls } else { field.update.unwrap_or_default() };
+        if !caller.may(acls) {
+            return Err(Refusal::about(Status::ArgumentNotAllowed, name));
+        }
+        if field.name == "tenant_id" && !caller.is_super() {
+            continue;
+        }
+        let text = scalar(field, value)?;
+        match (by_name, text) {
+            (Some(field), Some(text)) => named.push((field, name_of(entity, field, text, rules))),
+            (Some(_), None) => {}
+            (None, text) => values.push((field, written(field, text, rules)?)),
+        }
+    }
+    if creates && entity.tenancy == Tenancy::Own && !caller.is_super() {
+        let field = entity.field("tenant_id").ok_or_else(|| Refusal::new(Status::Internal))?;
+        values.push((field, Some(caller.tenant.to_string())));
+    }
+    Ok((values, named, operations(&nested, action, entity, caller)?))
+}
+
+/// Logins and names of tenants are compared as they are stored.
+fn name_of(entity: &Entity, id: &Field, text: String, rules: Rules) -> String {
+    match id.named_by.and_then(|by| entity.field(by)).map(|f| f.kind) {
+        Some(Kind::Login(_)) => normalize(&text, rules.case_sensitive),
+        _ => text,
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    value.is_null() || value.as_str() == Some("")
+}
+
+/// The text of a value; empty text means nothing.
+fn scalar(field: &Field, value: &Value) -> Result<Option<String>, Refusal> {
+    match value {
+        Value::Null => Ok(None),
+        Value::String(text) if text.is_empty() => Ok(None),
+        Value::String(text) => Ok(Some(text.clone())),
+        Value::Number(number) => Ok(Some(number.to_string())),
+        Value::Bool(on) => Ok(Some(u8::from(*on).to_string())),
+        _ => Err(Refusal::about(Status::WrongArgumentValue, field.name)),
+    }
+}
+
+fn written(field: &'static Field, text: Option<String>, rules: Rules) -> Result<Option<String>, Refusal> {
+    let Some(text) = text else {
+        // A password that is emptied would be the hash of nothing.
+        let needed = field.create == Access::Required || field.kind == Kind::Password;
+        return if needed { Err(Refusal::about(Status::NoValue, field.name)) } else { Ok(None) };
+    };
+    let text = match field.kind {
+        Kind::Login(_) => normalize(&text, rules.case_sensitive),
+        _ => text,
+    };
+    if text.is_empty() {
+        return Err(Refusal::about(Status::NoValue, field.name));
+    }
+    let canonical = field.kind.canonical(&text).map_err(|problem| {
+        let info = if field.kind == Kind::Password { field.kind.describe() } else { problem.to_string() };
+        Refusal::about(Status::WrongArgumentValue, field.name).because(info)
+    })?;
+    Ok(Some(canonical))
+}
+
+/// `{"__x__": {"a": …}}` is `__x__a`; both spellings are accepted.
+fn flatten<'v>(name: &str, value: &'v Value, into: &mut Vec<(String, &'v Value)>) {
+    match value {
+        Value::Object(members) if name.ends_with("_changes__") => {
+            into.extend(members.iter().map(|(member, value)| (format!("{name}{member}"), value)));
+        }
+        other => into.push((name.to_owned(), other)),
+    }
+}
+
+fn operations(
+    given: &[(String, &Value)],
+    action: &Action,
+    entity: &'static Entity,
+    caller: &Caller,
+) -> Result<Operations, Refusal> {
+    let nested: &'static [Nested] = entity.nested;
+    let find = |name: &str| nested.iter().find(|n| n.name == name && n.verb == action.verb);
+    for (name, _) in given {
+        find(name).ok_or_else(|| Refusal::about(Status::UnknownArgument, name))?;
+    }
+    let mut operations = Vec::new();
+    // The order of the registry: what is removed goes first.
+    for operation in nested.iter().filter(|n| n.verb == action.verb) {
+        let Some((name, value)) = given.iter().find(|(name, _)| name == operation.name) else { continue };
+        if !caller.may(operation.acls) {
+            return Err(Refusal::about(Status::ArgumentNotAllowed, name));
+        }
+        let wrong = || Refusal::about(Status::WrongTag, name);
+        let values = match value {
+            Value::Null => continue,
+            Value::String(one) => vec![one.clone()],
+            Value::Array(several) => several
+                .iter()
+                .map(|v| v.as_str().map(str::to_owned).ok_or_else(wrong))
+                .collect::<Result<Vec<_>, _>>()?,
+            _ => return Err(wrong()),
+        };
+        let values: Vec<String> = values.into_iter().filter(|v| !v.is_empty()).collect();
+        if values.iter().any(|v| v.chars().count() > 1024 || v.contains('\0')) {
+            return Err(wrong());
+        }
+        operations.push((operation, values));
+    }
+    Ok(operations)
+}
+
+fn order(
+    envelope: &Envelope,
+    action: &Action,
+    entity: &Entity,
+    caller: &Caller,
+) -> Result<(Vec<&'static str>, bool), Refusal> {
+    let descending = match envelope.direction.as_deref() {
+        None | Some("" | "-asc") => false,
+        Some("-desc") => true,
+        Some(other) => return Err(Refusal::about(Status::UnknownDirection, other)),
+    };
+    if action.verb != Verb::List {
+        return Ok((Vec::new(), descending));
+    }
+    let mut names = Vec::new();
+    for name in &envelope.order {
+        let field = entity
+            .field(name)
+            .filter(|f| f.order && (f.show != Show::Super || caller.is_super()))
+            .ok_or_else(|| Refusal::about(Status::UnknownOrder, name))?;
+        if !may_see(field, caller) {
+            return Err(Refusal::about(Status::OrderNotAllowed, name));
+        }
+        names.push(field.name);
+    }
+    if names.is_empty() {
+        names.push(if entity.object == Object::Config { "key" } else { "id" });
+    }
+    Ok((names, descending))
+}

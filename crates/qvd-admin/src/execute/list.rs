@@ -1,0 +1,44 @@
+//! Lists.
+
+use qvd_db::admin::select::{self, List};
+use qvd_model::action::{Object, entity};
+use qvd_model::filter::Filter;
+
+use super::{Reply, Request};
+use crate::app::App;
+use crate::record::event_kind;
+use crate::refusal::Refusal;
+use crate::session::internal;
+
+pub(super) async fn list(app: &App, request: &Request) -> Result<Reply, Refusal> {
+    let checked = &request.checked;
+    let object = checked.action.object;
+    let readable =
+        if object == Object::Event { checked.filter.clone().and(kinds(request)) } else { Filter::all() };
+    let filter = if object == Object::Event { &readable } else { &checked.filter };
+    let mac_prefix = app.config.now().text("vm.network.mac.prefix").map_err(internal)?;
+    let list = List {
+        object,
+        filter,
+        scope: &checked.scope,
+        fields: &checked.fields,
+        order: &checked.order,
+        descending: checked.descending,
+        skip: checked.skip,
+        limit: checked.limit,
+        mac_prefix: &mac_prefix,
+    };
+    let client = app.database.client().await?;
+    let rows = select::list(&client, &list).await?;
+    Ok(Reply::Rows { rows: rows.rows, total: rows.total })
+}
+
+/// The kinds of objects whose story the caller may read: those that it may see.
+fn kinds(request: &Request) -> Filter {
+    let caller = &request.circumstances.caller;
+    let kinds = Object::ALL.iter().filter(|object| {
+        let pattern = format!("{}.see-main.*", entity(**object).object);
+        event_kind(**object).is_some() && caller.may(&[pattern.as_str()])
+    });
+    Filter::any_of("kind", kinds)
+}

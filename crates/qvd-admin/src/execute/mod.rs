@@ -1,0 +1,110 @@
+//! Carries out checked requests. One function per verb serves every object; what an object needs besides is a
+//! short match beside it.
+
+mod config;
+mod create;
+mod delete;
+mod list;
+mod order;
+mod setup;
+pub(crate) mod update;
+
+use std::sync::Arc;
+
+use qvd_db::admin::select::Identity;
+use qvd_model::action::{Inquiry, Object, Status, Verb};
+use serde_json::{Map, Value, json};
+
+use crate::app::App;
+use crate::check::Checked;
+use crate::record::Circumstances;
+use crate::refusal::{Doing, Refusal};
+
+pub(crate) use create::{New, create_in, log_failure};
+pub(crate) use setup::server_datetime;
+
+/// The answer to a request, before it is written.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    /// Rows, each the text of a JSON object, and how many there are in all.
+    Rows { rows: Vec<String>, total: i64 },
+    /// Members at top level.
+    Members(Map<String, Value>),
+    /// So many objects were processed.
+    Done(usize),
+    /// Some objects failed.
+    Partial(Vec<(i32, Refusal)>),
+}
+
+/// What every verb needs.
+pub(crate) struct Request {
+    pub(crate) checked: Checked,
+    pub(crate) circumstances: Circumstances,
+}
+
+/// Carries out a request.
+pub(crate) async fn execute(app: &App, request: Arc<Request>) -> Result<Reply, Refusal> {
+    let action = request.checked.action;
+    let doing = match action.verb {
+        Verb::List | Verb::Inquire(_) => Doing::Reading,
+        Verb::Delete => Doing::Deleting,
+        _ => Doing::Writing,
+    };
+    let outcome = match (action.verb, action.object) {
+        (Verb::Inquire(Inquiry::CurrentAdministrator), _) => {
+            setup::current_administrator(app, &request).await
+        }
+        (Verb::Inquire(Inquiry::Staging), _) => crate::images::staging::list(app).await,
+        (Verb::List, Object::Config) => config::list(app, &request).await,
+        (Verb::List, _) => list::list(app, &request).await,
+        (Verb::CreateOrUpdate, _) => config::set(app, &request).await,
+        (Verb::Delete, Object::Config) => config::delete(app, &request).await,
+        (Verb::Create, _) => create::create(app, request.clone()).await,
+        (Verb::Update, _) => update::update(app, request.clone()).await,
+        (Verb::Delete, _) => delete::delete(app, request.clone()).await,
+        (Verb::Execute(order), _) => order::order(app, &request, order).await,
+    };
+    outcome.map_err(|refusal| refusal.while_doing(doing))
+}
+
+/// The selected objects; of an own object the one there is.
+async fn selected(app: &App, request: &Request) -> Result<Vec<Identity>, Refusal> {
+    let checked = &request.checked;
+    let client = app.database.client().await?;
+    if checked.action.object == Object::OwnAdministrator {
+        let caller = &request.circumstances.caller;
+        let own = caller.id.map(|id| Identity { id, name: caller.name.clone(), tenant: Some(caller.tenant) });
+        return Ok(own.into_iter().collect());
+    }
+    let object = checked.action.object;
+    Ok(qvd_db::admin::select::identities(&client, object, &checked.filter, &checked.scope).await?)
+}
+
+/// Puts the outcomes of several objects together, and writes the failed ones to the log.
+async fn summed_up(
+    app: &App,
+    request: &Request,
+    doing: Doing,
+    outcomes: Vec<(Identity, Result<(), Refusal>)>,
+) -> Result<Reply, Refusal> {
+    let processed = outcomes.len();
+    let mut failures = Vec::new();
+    for (object, outcome) in outcomes {
+        let Err(refusal) = outcome else { continue };
+        let refusal = refusal.while_doing(doing);
+        if refusal.status() == Status::DatabaseAway {
+            return Err(refusal);
+        }
+        let client = app.database.client().await?;
+        request.circumstances.log(&client, Some(&object), refusal.status()).await?;
+        failures.push((object.id, refusal));
+    }
+    Ok(if failures.is_empty() { Reply::Done(processed) } else { Reply::Partial(failures) })
+}
+
+impl Reply {
+    /// One new row.
+    pub(crate) fn created(id: i32) -> Self {
+        Self::Rows { rows: vec![json!({ "id": id }).to_string()], total: 1 }
+    }
+}

@@ -1,0 +1,88 @@
+//! Changes: each selected object in its own transaction.
+
+use std::sync::Arc;
+
+use qvd_db::admin::select::Identity;
+use qvd_db::admin::write;
+use qvd_db::{Session, Transaction};
+use qvd_model::action::{Field, Object, Status};
+
+use super::{Reply, Request, selected, summed_up};
+use crate::app::App;
+use crate::execute::create::{hash_passwords, number_flags};
+use crate::images::tags;
+use crate::refusal::{Doing, Refusal};
+
+type Values = Vec<(&'static Field, Option<String>)>;
+
+pub(super) async fn update(app: &App, request: Arc<Request>) -> Result<Reply, Refusal> {
+    let objects = selected(app, &request).await?;
+    if objects.is_empty() {
+        return Err(Refusal::new(Status::NothingMatched));
+    }
+    let mut values = request.checked.values.clone();
+    hash_passwords(app, &mut values).await?;
+    number_flags(&mut values);
+    let values = Arc::new(values);
+    let mut outcomes = Vec::new();
+    for object in objects {
+        let (shared, new, target) = (request.clone(), values.clone(), object.clone());
+        let changed = app
+            .database
+            .transaction("update", move |tx| {
+                let (request, values, object) = (shared.clone(), new.clone(), target.clone());
+                Box::pin(async move { update_in(tx, &request, &values, &object).await })
+            })
+            .await;
+        outcomes.push((object, changed));
+    }
+    summed_up(app, &request, Doing::Writing, outcomes).await
+}
+
+async fn update_in(
+    tx: &Transaction<'_>,
+    request: &Request,
+    values: &Values,
+    object: &Identity,
+) -> Result<(), Refusal> {
+    let kind = request.checked.action.object;
+    let columns: Vec<_> = values.iter().map(|(f, v)| (f.name, v.as_deref())).collect();
+    if !write::update(tx, kind, object.id, &columns).await? {
+        return Err(Refusal::new(Status::NothingMatched));
+    }
+    if kind == Object::Vm {
+        check_expiration(tx, object.id).await?;
+    }
+    for (operation, values) in &request.checked.nested {
+        tags::change(tx, object.id, operation.change, values).await?;
+    }
+    request.circumstances.tell(tx, object, &told(request, values)).await?;
+    request.circumstances.log(tx, Some(object), Status::Done).await?;
+    Ok(())
+}
+
+/// A VM must not be restarted before its user is asked to leave.
+pub(crate) async fn check_expiration(session: &impl Session, vm: i32) -> Result<(), Refusal> {
+    if write::expires_in_order(session, vm).await? {
+        Ok(())
+    } else {
+        Err(Refusal::about(Status::SoftAfterHard, "expiration_soft"))
+    }
+}
+
+/// What a change looks like in a story; passwords are only named.
+fn told(request: &Request, values: &Values) -> String {
+    let fields = values.iter().map(|(field, value)| match (field.kind, value) {
+        (qvd_model::action::Kind::Password, _) => format!("{} changed", field.name),
+        (_, Some(value)) => format!("{} = {}", field.name, value.chars().take(120).collect::<String>()),
+        (_, None) => format!("{} emptied", field.name),
+    });
+    let nested = request.checked.nested.iter().map(|(operation, values)| {
+        let verb = match operation.change {
+            qvd_model::action::Change::AddTags => "tagged",
+            qvd_model::action::Change::RemoveTags => "untagged",
+        };
+        format!("{verb} {}", values.join(", "))
+    });
+    fields.chain(nested).collect::<Vec<_>>().join("; ")
+}

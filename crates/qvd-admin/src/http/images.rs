@@ -1,0 +1,94 @@
+//! The endpoints of disk images (`spec/api.md` 1.6). Whatever action the client names, they create an image or
+//! publish one, with the permissions of that.
+
+use std::sync::Arc;
+
+use axum::extract::multipart::Field;
+use axum::extract::{FromRequest, Multipart, Request as HttpRequest, State};
+use axum::http::Method;
+use axum::response::Response;
+use qvd_model::action::{Action, Object, Status, Verb, action_for};
+use serde_json::json;
+
+use super::{Call, Outcome, admit, answer, cookie, parameters, read};
+use crate::app::App;
+use crate::envelope::Envelope;
+use crate::images::{import, publish as publication, upload as receiving};
+use crate::refusal::Refusal;
+use crate::session::Peer;
+
+fn creation() -> Result<&'static Action, Refusal> {
+    action_for(Object::Di, Verb::Create).ok_or_else(|| Refusal::new(Status::Internal))
+}
+
+pub(super) async fn staging(State(app): State<Arc<App>>, request: HttpRequest) -> Response {
+    let outcome = async {
+        let call = read(request).await?;
+        let (request, session) = admit(&app, &call, Some(creation()?)).await?;
+        Ok((import::from_staging(&app, request).await?, session))
+    };
+    answer::respond(outcome.await)
+}
+
+pub(super) async fn upload(State(app): State<Arc<App>>, request: HttpRequest) -> Response {
+    answer::respond(received(&app, request).await)
+}
+
+async fn received(app: &Arc<App>, request: HttpRequest) -> Outcome {
+    let mut known = parameters(request.uri(), &[]);
+    let peer = request.extensions().get().copied().unwrap_or(Peer::Local);
+    let (cookie, method) = (cookie(request.headers()), request.method().clone());
+    let broken = |e: String| Refusal::new(Status::NoFilePart).because(e);
+    let mut form = Multipart::from_request(request, &()).await.map_err(|e| broken(e.to_string()))?;
+    while let Some(field) = form.next_field().await.map_err(|e| broken(e.to_string()))? {
+        let name = field.name().unwrap_or_default().to_owned();
+        if name != "file" {
+            let text = field.text().await.map_err(|e| broken(e.to_string()))?;
+            known.push((name, text));
+            continue;
+        }
+        let outcome = admitted_file(app, known, Origin { cookie, peer, method }, field).await;
+        if outcome.is_err() {
+            // A client that is still sending would see a broken connection instead of the reason.
+            while let Ok(Some(_)) = form.next_field().await {}
+        }
+        return outcome;
+    }
+    Err(Refusal::new(Status::NoFilePart))
+}
+
+/// Where an upload comes from.
+struct Origin {
+    cookie: Option<String>,
+    peer: Peer,
+    method: Method,
+}
+
+/// Whatever decides about the request must come before the file, which may be large.
+async fn admitted_file(
+    app: &Arc<App>,
+    known: Vec<(String, String)>,
+    Origin { cookie, peer, method }: Origin,
+    field: Field<'_>,
+) -> Outcome {
+    let envelope = Envelope::from_parameters(known)?;
+    let call = Call { envelope, cookie, peer, method };
+    let (request, session) = admit(app, &call, Some(creation()?)).await?;
+    Ok((receiving::receive(app, request, field).await?, session))
+}
+
+pub(super) async fn publish(State(app): State<Arc<App>>, request: HttpRequest) -> Response {
+    let outcome = async {
+        let mut call = read(request).await?;
+        let id = call.envelope.id.ok_or_else(|| Refusal::about(Status::ImageNotFound, "id"))?;
+        call.envelope.filters = json!({ "id": id });
+        call.envelope.arguments.clear();
+        let action = action_for(Object::Di, Verb::Update).ok_or_else(|| Refusal::new(Status::Internal))?;
+        let (request, session) = admit(&app, &call, Some(action)).await?;
+        if !request.circumstances.caller.may(&["di.update.publish"]) {
+            return Err(Refusal::about(Status::ActionNotAllowed, "publish"));
+        }
+        Ok((publication::publish(&app, request).await?, session))
+    };
+    answer::respond(outcome.await)
+}

@@ -1,0 +1,262 @@
+//! The legacy dialect: one envelope, one answer, HTTP status 200 for every outcome that the API itself decides
+//! (`spec/api.md` 1.2). Only when the database is away the status is 503, so that balancers and monitors see it.
+
+mod answer;
+mod images;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{DefaultBodyLimit, Request as HttpRequest, State};
+use axum::http::{HeaderMap, Method, Uri, header};
+use axum::response::Response;
+use axum::routing::{any, post};
+use http_body_util::{BodyExt, Limited};
+use qvd_model::action::{self, Action, Inquiry, Status, Verb};
+use serde_json::{Map, Value, json};
+
+use crate::app::App;
+use crate::check::check;
+use crate::envelope::Envelope;
+use crate::execute::{self, Reply, Request};
+use crate::record::Circumstances;
+use crate::refusal::Refusal;
+use crate::session::{self, Known, Peer, internal};
+use answer::{Answer, SessionCookie};
+
+/// The largest envelope.
+const MAX_ENVELOPE: usize = 4 << 20;
+
+/// The routes, for connections of any kind; the [`Peer`] comes as an extension of the request.
+pub(crate) fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/api", any(dispatch))
+        .route("/api/", any(dispatch))
+        .route("/api/info", any(info))
+        .route("/api/info/", any(info))
+        .route("/api/logout", any(log_out))
+        .route("/api/logout/", any(log_out))
+        .route("/api/di/staging", post(images::staging))
+        .route("/api/di/upload", post(images::upload))
+        .route("/api/di/publish", post(images::publish))
+        .layer(DefaultBodyLimit::disable())
+        .with_state(app)
+}
+
+/// What a handler needs to know about a request.
+struct Call {
+    envelope: Envelope,
+    cookie: Option<String>,
+    peer: Peer,
+    method: Method,
+}
+
+async fn dispatch(State(app): State<Arc<App>>, request: HttpRequest) -> Response {
+    let outcome = async {
+        let call = read(request).await?;
+        let (request, session) = admit(&app, &call, None).await?;
+        let setup = request.checked.action.verb == Verb::Inquire(Inquiry::CurrentAdministrator);
+        let mut reply = execute::execute(&app, request.clone()).await?;
+        if setup {
+            chosen(&mut reply, &call.envelope.fields, session.as_ref());
+        }
+        Ok((reply, session))
+    };
+    answer::respond(outcome.await)
+}
+
+/// The members of a single object that were asked for, and the session.
+fn chosen(reply: &mut Reply, fields: &[String], session: Option<&SessionCookie>) {
+    let Reply::Members(members) = reply else { return };
+    if !fields.is_empty() {
+        members.retain(|name, _| fields.contains(name));
+    }
+    if let Some(session) = session {
+        members.insert("sid".to_owned(), json!(session.sid.as_str()));
+    }
+}
+
+/// Reads the envelope of a request from its body or its parameters.
+async fn read(request: HttpRequest) -> Result<Call, Refusal> {
+    let (parts, body) = request.into_parts();
+    let bytes = body_of(body).await?;
+    let envelope = if bytes.is_empty() {
+        Envelope::from_parameters(parameters(&parts.uri, &[]))?
+    } else if is_form(&parts.headers) {
+        Envelope::from_parameters(parameters(&parts.uri, &bytes))?
+    } else {
+        let mut envelope = Envelope::from_json(&bytes)?;
+        let in_url = parameters(&parts.uri, &[]).into_iter().find(|(name, _)| name == "sid");
+        envelope.sid = envelope.sid.or(in_url.map(|(_, sid)| sid));
+        envelope
+    };
+    Ok(Call {
+        envelope,
+        cookie: cookie(&parts.headers),
+        peer: parts.extensions.get().copied().unwrap_or(Peer::Local),
+        method: parts.method,
+    })
+}
+
+async fn body_of(body: Body) -> Result<Bytes, Refusal> {
+    let body = Limited::new(body, MAX_ENVELOPE).collect().await;
+    body.map(|b| b.to_bytes()).map_err(|_| Refusal::new(Status::TooLarge))
+}
+
+fn is_form(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    kind.starts_with("application/x-www-form-urlencoded")
+}
+
+/// The parameters of the URL and of a form.
+fn parameters(uri: &Uri, form: &[u8]) -> Vec<(String, String)> {
+    let query = uri.query().unwrap_or_default();
+    let all = form_urlencoded::parse(query.as_bytes()).chain(form_urlencoded::parse(form));
+    all.filter(|(name, _)| !name.is_empty())
+        .map(|(name, value)| (name.into_owned(), value.into_owned()))
+        .collect()
+}
+
+fn cookie(headers: &HeaderMap) -> Option<String> {
+    let cookies = headers.get_all(header::COOKIE).iter().filter_map(|v| v.to_str().ok());
+    let mut pairs = cookies.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.find(|(name, _)| *name == "sid").map(|(_, value)| value.to_owned())
+}
+
+/// Recognizes the caller and checks the request. With `fixed` the client's action name does not matter.
+async fn admit(
+    app: &App,
+    call: &Call,
+    fixed: Option<&'static Action>,
+) -> Result<(Arc<Request>, Option<SessionCookie>), Refusal> {
+    let envelope = &call.envelope;
+    let known = session::recognize(app, envelope, call.cookie.as_deref(), call.peer).await;
+    let Known { caller, session } = known.map_err(|r| r.while_doing(crate::refusal::Doing::Reading))?;
+    let cookie = session.map(|(sid, life)| SessionCookie { sid, life });
+    let action = match fixed {
+        Some(action) => action,
+        None => {
+            let name = envelope.action.as_deref().ok_or_else(|| Refusal::new(Status::NoAction))?;
+            action::action(name).ok_or_else(|| Refusal::about(Status::UnknownAction, name))?
+        }
+    };
+    // A link in a page must not be able to change anything.
+    if action.verb.changes() && call.method != Method::POST {
+        return Err(Refusal::about(Status::ActionNotAllowed, action.name).because("changes are sent by POST"));
+    }
+    let circumstances = Circumstances::new(
+        caller.clone(),
+        action,
+        &envelope.arguments,
+        envelope.source.clone(),
+        call.peer.text(),
+    );
+    let rules = app.rules().map_err(internal)?;
+    match check(envelope, action, &caller, rules) {
+        Ok(checked) => Ok((Arc::new(Request { checked, circumstances }), cookie)),
+        Err(refusal) => {
+            let client = app.database.client().await?;
+            circumstances.log(&client, None, refusal.status()).await?;
+            Err(refusal)
+        }
+    }
+}
+
+async fn info(State(app): State<Arc<App>>) -> Response {
+    let outcome = async {
+        let client = app.database.client().await?;
+        let version = qvd_db::admin::identity::schema_version(&client).await?;
+        let values = app.config.now();
+        let separators = values.text("l7r.auth.plugin.default.separators").map_err(internal)?;
+        let mut public = Map::new();
+        for key in values.keys() {
+            if let Some(path) = key.strip_prefix("api.public.") {
+                plant(&mut public, path, values.optional(&key).map_err(internal)?.unwrap_or_default());
+            }
+        }
+        let members = json!({
+            "server_datetime": execute::server_datetime(),
+            "multitenant": u8::from(values.flag("wat.multitenant").map_err(internal)?),
+            "version": {"database": version},
+            "public_configuration": public,
+            "auth": {"separators": separators.chars().map(String::from).collect::<Vec<_>>()},
+            "hypervisor": values.text("vm.hypervisor").map_err(internal)?,
+        });
+        let Value::Object(members) = members else { return Err(Refusal::new(Status::Internal)) };
+        Ok((Reply::Members(members), None))
+    };
+    answer::respond(outcome.await)
+}
+
+/// Puts the value of a dotted key into a tree; a key that is also a branch keeps its value under the empty name.
+fn plant(tree: &mut Map<String, Value>, path: &str, value: String) {
+    let (head, rest) = path.split_once('.').map_or((path, None), |(head, rest)| (head, Some(rest)));
+    let node = tree.entry(head).or_insert_with(|| Value::Object(Map::new()));
+    if let Value::String(leaf) = node
+        && rest.is_some()
+    {
+        *node = json!({"": leaf.clone()});
+    }
+    match (node, rest) {
+        (Value::Object(branch), Some(rest)) => plant(branch, rest, value),
+        (Value::Object(branch), None) if !branch.is_empty() => {
+            branch.insert(String::new(), Value::String(value));
+        }
+        (leaf, _) => *leaf = Value::String(value),
+    }
+}
+
+async fn log_out(State(app): State<Arc<App>>, request: HttpRequest) -> Response {
+    let outcome = async {
+        let call = read(request).await?;
+        let Some(sid) = call.envelope.sid.or(call.cookie) else {
+            return Err(Refusal::new(Status::NotAuthenticated));
+        };
+        session::log_out(&app, &sid).await?;
+        Ok((Reply::Members(Map::new()), None))
+    };
+    answer::without_cookie(answer::respond(outcome.await))
+}
+
+type Outcome = Result<(Reply, Option<SessionCookie>), Refusal>;
+
+impl Answer {
+    /// The answer to an outcome.
+    fn of(outcome: Outcome) -> Self {
+        match outcome {
+            Ok((reply, session)) => Self { text: answer::text(&reply), away: false, session },
+            Err(refusal) => Self {
+                text: refusal.members().to_string(),
+                away: refusal.status() == Status::DatabaseAway,
+                session: None,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn public_settings_become_a_tree() {
+        let mut tree = Map::new();
+        plant(&mut tree, "a", "1".into());
+        plant(&mut tree, "a.b", "2".into());
+        plant(&mut tree, "a.c.d", "3".into());
+        assert_eq!(Value::Object(tree), json!({"a": {"": "1", "b": "2", "c": {"d": "3"}}}));
+        let mut tree = Map::new();
+        plant(&mut tree, "a.b", "2".into());
+        plant(&mut tree, "a", "1".into());
+        assert_eq!(Value::Object(tree), json!({"a": {"b": "2", "": "1"}}));
+    }
+
+    #[test]
+    fn the_session_is_found_among_cookies() {
+        let mut headers = HeaderMap::new();
+        headers.append(header::COOKIE, "a=b; sid=x".parse().unwrap());
+        assert_eq!(cookie(&headers).as_deref(), Some("x"));
+        assert_eq!(parameters(&"/api?&action=a+b&x=%22".parse().unwrap(), b"y=1").len(), 3);
+    }
+}

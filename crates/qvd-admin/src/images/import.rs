@@ -1,0 +1,316 @@
+//! From a file that is somewhere to a published image.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use qvd_db::admin::images::{self as rows, Outcome};
+use qvd_db::admin::select::Identity;
+use qvd_hypervisor::storage;
+use qvd_model::action::Status;
+use tokio::fs;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::publish::publish_in;
+use super::{files, staging};
+use crate::app::App;
+use crate::execute::{New, Reply, Request, create_in};
+use crate::record::Circumstances;
+use crate::refusal::{Doing, Refusal};
+
+/// How often progress is written.
+const PROGRESS: Duration = Duration::from_millis(700);
+/// How much is copied at a time.
+const CHUNK: usize = 1 << 20;
+
+/// Makes an image of a file of the staging directory. Answers when the row is there; the copy goes on.
+pub(crate) async fn from_staging(app: &Arc<App>, request: Arc<Request>) -> Result<Reply, Refusal> {
+    let given = disk_image(&request)?;
+    files::images(app).await?;
+    let (source, name) = staging::find(app, &given).await?;
+    storage::recognize(&source).await.map_err(refusal)?;
+    let image = create(app, request.clone(), &name).await?;
+    let (app2, circumstances, id) = (app.clone(), request.circumstances.clone(), image.id);
+    app.tasks.spawn(async move {
+        let outcome = copy_in(&app2, &image, &source).await;
+        settle(&app2, &circumstances, &image, outcome).await;
+    });
+    Ok(Reply::created(id))
+}
+
+/// Makes an image of a file that was received as `part` and checked.
+pub(super) async fn from_upload(
+    app: &Arc<App>,
+    request: Arc<Request>,
+    part: &Path,
+    name: &str,
+    checked: storage::Image,
+) -> Result<Reply, Refusal> {
+    let images = files::images(app).await?;
+    let image = create(app, request.clone(), name).await?;
+    let moved = fs::rename(part, images.join(&image.name)).await;
+    let outcome = moved
+        .map(|()| checked)
+        .map_err(|e| Refusal::about(Status::UploadNotMoved, name).because(e.to_string()));
+    let failed = outcome.as_ref().err().map(|r| (r.status(), r.to_string()));
+    settle(app, &request.circumstances, &image, outcome).await;
+    match failed {
+        None => Ok(Reply::created(image.id)),
+        Some((status, text)) => Err(Refusal::about(status, name).because(text)),
+    }
+}
+
+/// The file name of a request.
+pub(super) fn disk_image(request: &Request) -> Result<String, Refusal> {
+    let value = request.checked.values.iter().find(|(f, _)| f.name == "disk_image");
+    value
+        .and_then(|(_, value)| value.clone())
+        .ok_or_else(|| Refusal::about(Status::MissingArgument, "disk_image"))
+}
+
+/// Makes the row, with the name that its file will have.
+async fn create(app: &App, request: Arc<Request>, name: &str) -> Result<Identity, Refusal> {
+    let prepared = Arc::new(New::prepare(app, &request).await?);
+    let (inner, name) = (request.clone(), name.to_owned());
+    let created = app
+        .database
+        .transaction("create an image", move |tx| {
+            let (request, new, name) = (inner.clone(), New::clone(&prepared), name.clone());
+            Box::pin(async move {
+                let mut image = create_in(tx, &request, new).await?;
+                image.name = format!("{}-{name}", image.id);
+                rows::set_file(tx, image.id, &image.name).await?;
+                rows::set_state(tx, image.id, "uploading", Outcome::default()).await?;
+                Ok::<_, Refusal>(image)
+            })
+        })
+        .await;
+    match created {
+        Ok(image) => Ok(image),
+        Err(refusal) => {
+            let refusal = refusal.while_doing(Doing::Writing);
+            crate::execute::log_failure(app, &request, &refusal).await?;
+            Err(refusal)
+        }
+    }
+}
+
+/// Copies the file beside its place, checks it, and renames it.
+async fn copy_in(app: &Arc<App>, image: &Identity, source: &Path) -> Result<storage::Image, Refusal> {
+    let images = files::images(app).await?;
+    let part = files::part(&images, &image.name);
+    let (done, progress) = watch::channel(0.0_f32);
+    let teller = tell_progress(app.clone(), image.id, progress);
+    let stop = app.tasks.token().clone();
+    let (from, to) = (source.to_owned(), part.clone());
+    let copying = tokio::task::spawn_blocking(move || copy(&from, &to, &stop, &done));
+    let (copied, ()) = tokio::join!(copying, teller);
+    let outcome = match copied {
+        Ok(Ok(lock)) => {
+            let checked = storage::verify(&part).await.map_err(refusal);
+            let placed = match checked {
+                Ok(checked) => match fs::rename(&part, images.join(&image.name)).await {
+                    Ok(()) => Ok(checked),
+                    Err(e) => Err(Refusal::about(Status::CopyFailed, &image.name).because(e.to_string())),
+                },
+                Err(refusal) => Err(refusal),
+            };
+            drop(lock);
+            placed
+        }
+        Ok(Err(error)) => Err(copy_refusal(&image.name, &error)),
+        Err(panicked) => Err(Refusal::about(Status::Internal, &image.name).because(panicked.to_string())),
+    };
+    if outcome.is_err() {
+        discard(&part).await;
+    }
+    outcome
+}
+
+fn copy_refusal(name: &str, error: &io::Error) -> Refusal {
+    let status = match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Status::NoSpace,
+        _ => Status::CopyFailed,
+    };
+    Refusal::about(status, name).because(error.to_string())
+}
+
+/// Copies a file; the copy stays locked, which shows that somebody is at it.
+fn copy(from: &Path, to: &Path, stop: &CancellationToken, done: &watch::Sender<f32>) -> io::Result<File> {
+    let mut source = File::open(from)?;
+    let size = source.metadata()?.len().max(1);
+    let mut target = File::create_new(to)?;
+    target.try_lock().map_err(io::Error::other)?;
+    let mut buffer = vec![0; CHUNK];
+    let mut copied: u64 = 0;
+    loop {
+        if stop.is_cancelled() {
+            return Err(io::Error::other("the API was stopped during the import"));
+        }
+        let count = source.read(&mut buffer)?;
+        if count == 0 {
+            break;
+        }
+        target.write_all(buffer.get(..count).unwrap_or_default())?;
+        copied += count as u64;
+        #[allow(clippy::cast_precision_loss, reason = "a share that is shown")]
+        done.send_replace((copied as f32 / size as f32).min(1.0));
+    }
+    target.sync_all()?;
+    Ok(target)
+}
+
+/// Writes the progress while the sender is there.
+async fn tell_progress(app: Arc<App>, image: i32, mut progress: watch::Receiver<f32>) {
+    let started = Instant::now();
+    while progress.changed().await.is_ok() {
+        let done = *progress.borrow_and_update();
+        let seconds = i32::try_from(started.elapsed().as_secs()).unwrap_or(i32::MAX);
+        let told = async {
+            let client = app.database.client().await?;
+            rows::set_progress(&client, image, done, seconds).await
+        };
+        if let Err(problem) = told.await {
+            // The next one tells more; only the end must not be lost.
+            warn!(image, "progress not written: {problem}");
+        }
+        tokio::time::sleep(PROGRESS).await;
+    }
+}
+
+/// Publishes an image whose file is in its place, or says why it is not.
+async fn settle(
+    app: &App,
+    circumstances: &Circumstances,
+    image: &Identity,
+    outcome: Result<storage::Image, Refusal>,
+) {
+    let settled = match outcome {
+        Ok(file) => ready(app, circumstances, image, &file).await,
+        Err(refusal) => Err(refusal),
+    };
+    match settled {
+        Ok(()) => info!(image = image.id, file = image.name, "image published"),
+        Err(refusal) => {
+            warn!(image = image.id, file = image.name, "image not imported: {refusal}");
+            files::remove(app, &image.name).await;
+            if let Err(problem) = failed(app, circumstances, image, &refusal).await {
+                error!(image = image.id, "failure not written: {problem}");
+            }
+        }
+    }
+}
+
+async fn ready(
+    app: &App,
+    circumstances: &Circumstances,
+    image: &Identity,
+    file: &storage::Image,
+) -> Result<(), Refusal> {
+    let (circumstances, image, sha256) = (circumstances.clone(), image.clone(), file.sha256.clone());
+    let size = i64::try_from(file.size).unwrap_or(i64::MAX);
+    app.database
+        .transaction("finish an import", move |tx| {
+            let (circumstances, image, sha256) = (circumstances.clone(), image.clone(), sha256.clone());
+            Box::pin(async move {
+                let importing = rows::image(tx, image.id).await?.is_some_and(|row| row.state == "uploading");
+                if !importing {
+                    return Err(Refusal::new(Status::ImageNotFound));
+                }
+                rows::set_content(tx, image.id, &sha256, size).await?;
+                rows::set_state(tx, image.id, "ready", Outcome { percentage: 1.0, ..Outcome::default() })
+                    .await?;
+                publish_in(tx, &circumstances, &image).await
+            })
+        })
+        .await
+}
+
+async fn failed(
+    app: &App,
+    circumstances: &Circumstances,
+    image: &Identity,
+    refusal: &Refusal,
+) -> Result<(), Refusal> {
+    let (circumstances, image) = (circumstances.clone(), image.clone());
+    let (status, text) = (refusal.status(), refusal.to_string());
+    app.database
+        .transaction("give an import up", move |tx| {
+            let (circumstances, image, text) = (circumstances.clone(), image.clone(), text.clone());
+            Box::pin(async move {
+                let error = Some(i32::from(status.code()));
+                let outcome = Outcome { percentage: 0.0, error, message: Some(&text) };
+                rows::set_state(tx, image.id, "fail", outcome).await?;
+                circumstances.tell(tx, &image, &text).await?;
+                Ok::<_, Refusal>(circumstances.log(tx, Some(&image), status).await?)
+            })
+        })
+        .await
+}
+
+/// What a file that is not an image means to whoever brought it.
+pub(super) fn refusal(error: qvd_hypervisor::Error) -> Refusal {
+    use qvd_hypervisor::Error;
+    match &error {
+        Error::ImageMissing(path) => Refusal::about(Status::NotInStaging, file_name(path)),
+        Error::ImageInvalid { image, found } => {
+            Refusal::about(Status::NotAnImage, file_name(image)).because(found.clone())
+        }
+        Error::ImageDamaged { image, found } => {
+            Refusal::about(Status::ImageDamaged, file_name(image)).because(found.clone())
+        }
+        _ => Refusal::new(Status::CopyFailed).because(error.to_string()),
+    }
+}
+
+fn file_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+    name.trim_start_matches('.').trim_end_matches(".part").to_owned()
+}
+
+/// Removes an incomplete file.
+pub(super) async fn discard(part: &Path) {
+    if let Err(error) = fs::remove_file(part).await
+        && error.kind() != ErrorKind::NotFound
+    {
+        warn!(file = %part.display(), "incomplete image not removed: {error}");
+    }
+}
+
+/// Gives up imports whose process is gone, and removes what they left.
+pub(crate) async fn sweep(app: &App) -> Result<(), Refusal> {
+    let Ok(images) = files::images(app).await else { return Ok(()) };
+    let client = app.database.client().await?;
+    for (id, name) in rows::importing(&client).await? {
+        let part = files::part(&images, &name);
+        if is_held(&part) {
+            continue;
+        }
+        warn!(image = id, file = name, "its import was interrupted");
+        discard(&part).await;
+        let message = "the API ended during the import; import the file again";
+        let outcome = Outcome {
+            percentage: 0.0,
+            error: Some(i32::from(Status::CopyFailed.code())),
+            message: Some(message),
+        };
+        rows::set_state(&client, id, "fail", outcome).await?;
+    }
+    let mut entries = fs::read_dir(&images).await.map_err(crate::session::internal)?;
+    while let Some(entry) = entries.next_entry().await.map_err(crate::session::internal)? {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with('.') && name.ends_with(".part") && !is_held(&entry.path()) {
+            discard(&entry.path()).await;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a running process is writing the file.
+fn is_held(part: &PathBuf) -> bool {
+    File::open(part).is_ok_and(|file| file.try_lock().is_err())
+}

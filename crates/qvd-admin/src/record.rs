@@ -1,0 +1,151 @@
+//! What is written about requests: the audit log, and the story of objects (`spec/api.md` 9).
+
+use qvd_db::admin::audit::{self, Record};
+use qvd_db::admin::select::Identity;
+use qvd_db::events::{self, Event};
+use qvd_db::{Error, Session};
+use qvd_model::action::{Action, Object, Status};
+use qvd_model::event::ObjectKind;
+use serde_json::{Map, Value, json};
+
+use crate::caller::Caller;
+
+/// The circumstances of a request that go into records.
+#[derive(Debug, Clone)]
+pub(crate) struct Circumstances {
+    pub(crate) caller: Caller,
+    pub(crate) action: &'static Action,
+    /// The arguments as JSON, secrets masked.
+    pub(crate) arguments: String,
+    pub(crate) source: Option<String>,
+    pub(crate) address: String,
+}
+
+impl Circumstances {
+    pub(crate) fn new(
+        caller: Caller,
+        action: &'static Action,
+        arguments: &Map<String, Value>,
+        source: Option<String>,
+        address: String,
+    ) -> Self {
+        let arguments = masked(&Value::Object(arguments.clone())).to_string();
+        Self { caller, action, arguments, source, address }
+    }
+
+    /// Writes the row of an object and its outcome.
+    pub(crate) async fn log(
+        &self,
+        session: &impl Session,
+        object: Option<&Identity>,
+        status: Status,
+    ) -> Result<(), Error> {
+        let record = Record {
+            administrator: self.caller.id,
+            administrator_name: Some(&self.caller.name),
+            tenant: Some(object.and_then(|o| o.tenant).unwrap_or(self.caller.tenant)),
+            tenant_name: Some(&self.caller.tenant_name),
+            action: self.action.name,
+            verb: self.action.verb.as_str(),
+            arguments: &self.arguments,
+            object: log_object(self.action.object),
+            object_id: object.map(|o| o.id),
+            object_name: object.map(|o| o.name.as_str()),
+            status: i32::from(status.code()),
+            source: self.source.as_deref(),
+            address: Some(&self.address),
+            superadmin: Some(self.caller.is_super()),
+        };
+        audit::record(session, &record).await
+    }
+
+    /// Adds a line to the story of an object.
+    pub(crate) async fn tell(
+        &self,
+        session: &impl Session,
+        object: &Identity,
+        text: &str,
+    ) -> Result<(), Error> {
+        let Some(kind) = event_kind(self.action.object) else { return Ok(()) };
+        let event = Event {
+            kind,
+            id: object.id,
+            name: &object.name,
+            from: None,
+            to: None,
+            code: self.action.name,
+            text,
+        };
+        events::record(session, &self.caller.actor(), event).await
+    }
+}
+
+const fn log_object(object: Object) -> &'static str {
+    match object {
+        Object::OwnAdministrator => Object::Administrator.as_str(),
+        other => other.as_str(),
+    }
+}
+
+/// The kind under which events of an object are kept.
+pub(crate) const fn event_kind(object: Object) -> Option<ObjectKind> {
+    match object {
+        Object::Vm => Some(ObjectKind::Vm),
+        Object::User => Some(ObjectKind::User),
+        Object::Host => Some(ObjectKind::Host),
+        Object::Osf => Some(ObjectKind::Osf),
+        Object::Di => Some(ObjectKind::Di),
+        Object::Tenant => Some(ObjectKind::Tenant),
+        Object::Administrator | Object::OwnAdministrator => Some(ObjectKind::Administrator),
+        Object::Config => Some(ObjectKind::Config),
+        Object::Tag | Object::Event => None,
+    }
+}
+
+/// Puts asterisks in place of what must not be read in the log: members whose names say that they are secret, and
+/// the value of a secret setting.
+fn masked(value: &Value) -> Value {
+    match value {
+        Value::Object(members) => {
+            let secret_setting = members.get("key").and_then(Value::as_str).is_some_and(is_secret_setting);
+            let mask = |name: &str| is_secret_name(name) || (secret_setting && name == "value");
+            let members = members
+                .iter()
+                .map(|(name, v)| (name.clone(), if mask(name) { json!(MASK) } else { masked(v) }));
+            Value::Object(members.collect())
+        }
+        Value::Array(values) => Value::Array(values.iter().map(masked).collect()),
+        other => other.clone(),
+    }
+}
+
+/// What stands for a secret.
+pub(crate) const MASK: &str = "**********";
+
+/// Whether the value of a setting is not shown: by the registry, or by its name.
+pub(crate) fn is_secret_setting(key: &str) -> bool {
+    qvd_model::config::key(key).map_or_else(|| is_secret_name(key), |k| k.secret)
+}
+
+fn is_secret_name(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["password", "passwd", "secret", "salt", "token", "bindpass"].iter().any(|part| name.contains(part))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_masked_wherever_they_are() {
+        let arguments = json!({
+            "name": "x", "password": "p", "nested": [{"api_token": "t", "n": 1}],
+            "setting": {"key": "auth.ldap.bindpass", "value": "v"},
+        });
+        let masked = masked(&arguments).to_string();
+        for secret in ["\"p\"", "\"t\"", "\"v\""] {
+            assert!(!masked.contains(secret), "{masked}");
+        }
+        assert!(masked.contains("\"x\"") && masked.contains("\"n\":1"));
+    }
+}

@@ -1,0 +1,150 @@
+//! Why a request was not carried out, as the API says it (`spec/api.md` 6).
+
+use qvd_db::Conflict;
+use qvd_model::action::Status;
+use serde_json::{Value, json};
+use tracing::error;
+
+/// A refusal: a status, what it is about, and more about it.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// A known case.
+    #[error("{}", sentence(*status, object.as_deref(), info))]
+    Known {
+        /// Which.
+        status: Status,
+        /// The field, value or state that it is about.
+        object: Option<String>,
+        /// What else helps.
+        info: String,
+    },
+    /// The database refused, or does not answer.
+    #[error(transparent)]
+    Database(#[from] qvd_db::Error),
+}
+
+/// What was being done when the database refused; decides what a violated constraint means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Doing {
+    /// Reading.
+    Reading,
+    /// Creating or changing.
+    Writing,
+    /// Deleting.
+    Deleting,
+}
+
+impl Refusal {
+    /// A case without more to say.
+    pub(crate) fn new(status: Status) -> Self {
+        Self::Known { status, object: None, info: String::new() }
+    }
+
+    /// A case about something.
+    pub(crate) fn about(status: Status, object: impl Into<String>) -> Self {
+        Self::Known { status, object: Some(object.into()), info: String::new() }
+    }
+
+    /// Adds what else helps.
+    #[must_use]
+    pub(crate) fn because(self, info: impl Into<String>) -> Self {
+        match self {
+            Self::Known { status, object, .. } => Self::Known { status, object, info: info.into() },
+            other @ Self::Database(_) => other,
+        }
+    }
+
+    /// Names the case that a database error means, by what was being done (`spec/api.md` 6.3). What the server
+    /// said goes to the log, not to the client.
+    #[must_use]
+    pub(crate) fn while_doing(self, doing: Doing) -> Self {
+        let Self::Database(cause) = self else { return self };
+        if cause.is_away() {
+            error!("database away: {cause}");
+            return Self::new(Status::DatabaseAway);
+        }
+        let known = cause.violation().map(|(state, constraint)| {
+            let status = match (state.code(), doing) {
+                ("23502", _) => Status::NoValue,
+                ("23503", Doing::Writing) => Status::ForeignReference,
+                ("23503", Doing::Deleting) => Status::HasDependents,
+                ("23503", Doing::Reading) => Status::UnknownReference,
+                ("23505", _) => Status::Duplicate,
+                _ => Status::Internal,
+            };
+            (status, constraint.map(str::to_owned))
+        });
+        match known {
+            Some((status, constraint)) if status != Status::Internal => {
+                let object = constraint.as_deref().and_then(field_of);
+                Self::Known { status, object: object.map(str::to_owned), info: String::new() }
+            }
+            _ => {
+                let reference = format!("{:08x}", rand::random::<u32>());
+                error!(reference, "request failed: {cause}");
+                Self::new(Status::Internal).because(format!("the server's log has more under {reference}"))
+            }
+        }
+    }
+
+    /// Its status.
+    pub(crate) fn status(&self) -> Status {
+        match self {
+            Self::Known { status, .. } => *status,
+            Self::Database(error) if error.is_away() => Status::DatabaseAway,
+            Self::Database(_) => Status::Internal,
+        }
+    }
+
+    /// The members of the answer.
+    pub(crate) fn members(&self) -> Value {
+        let (message, info) = match self {
+            Self::Known { status, object, info } => (sentence(*status, object.as_deref(), ""), info.as_str()),
+            Self::Database(_) => (self.status().message().to_owned(), ""),
+        };
+        json!({"status": self.status().code(), "message": message, "additional_info": info})
+    }
+}
+
+impl Conflict for Refusal {
+    fn is_conflict(&self) -> bool {
+        matches!(self, Self::Database(error) if error.is_conflict())
+    }
+}
+
+fn sentence(status: Status, object: Option<&str>, info: &str) -> String {
+    let mut text = status.message().to_owned();
+    if let Some(object) = object {
+        text.push_str(&format!(" ({object})"));
+    }
+    if !info.is_empty() {
+        text.push_str(&format!(": {info}"));
+    }
+    text
+}
+
+/// What people call the columns of a unique constraint.
+fn field_of(constraint: &str) -> Option<&'static str> {
+    let fields = [
+        ("_ip", "ip"),
+        ("_address", "address"),
+        ("_version", "version"),
+        ("_login", "name"),
+        ("_name", "name"),
+    ];
+    fields.iter().find(|(part, _)| constraint.contains(part)).map(|(_, field)| *field)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_has_code_object_and_more() {
+        let refusal = Refusal::about(Status::MissingArgument, "tenant_id").because("say which tenant");
+        let members = refusal.members();
+        assert_eq!(members["status"], 6240);
+        assert_eq!(members["message"], "A mandatory argument is missing (tenant_id)");
+        assert_eq!(members["additional_info"], "say which tenant");
+    }
+}

@@ -1,0 +1,241 @@
+//! Logging in, sessions, and who a request is from (`spec/api.md` 2).
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use qvd_auth::{Admission, Verdict, fresh_token, normalize, token_digest};
+use qvd_db::admin::audit::{self, Record};
+use qvd_db::admin::identity::{self, Administrator};
+use qvd_model::action::Status;
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use zeroize::Zeroizing;
+
+use crate::app::App;
+use crate::caller::{Caller, RECOVERY};
+use crate::envelope::Envelope;
+use crate::refusal::{Doing, Refusal};
+
+/// The other end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// Root of this machine, on the Unix socket.
+    Root,
+    /// Somebody else on the Unix socket.
+    Local,
+    /// Somebody on the network.
+    Remote(IpAddr),
+}
+
+impl Peer {
+    /// As it stands in records.
+    pub(crate) fn text(self) -> String {
+        match self {
+            Self::Root | Self::Local => "local".to_owned(),
+            Self::Remote(address) => address.to_string(),
+        }
+    }
+
+    const fn address(self) -> IpAddr {
+        match self {
+            Self::Root | Self::Local => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            Self::Remote(address) => address,
+        }
+    }
+}
+
+/// A caller who is known, and the session to give back.
+pub(crate) struct Known {
+    pub(crate) caller: Caller,
+    /// The session's id and life in seconds, if there is one.
+    pub(crate) session: Option<(Zeroizing<String>, i64)>,
+}
+
+/// What a session row holds.
+#[derive(Serialize, Deserialize)]
+struct Data {
+    administrator: i32,
+    peer: String,
+}
+
+/// Finds out who a request is from: credentials, else a session, else root on the Unix socket.
+pub(crate) async fn recognize(
+    app: &App,
+    envelope: &Envelope,
+    cookie: Option<&str>,
+    peer: Peer,
+) -> Result<Known, Refusal> {
+    if let (Some(login), Some(password)) = (&envelope.login, &envelope.password) {
+        return log_in(app, login, password, envelope, peer).await;
+    }
+    match envelope.sid.as_deref().or(cookie) {
+        Some(sid) => resume(app, sid, peer).await,
+        None if peer == Peer::Root => Ok(Known { caller: Caller::root(), session: None }),
+        None => Err(Refusal::new(Status::NotAuthenticated)),
+    }
+}
+
+async fn log_in(
+    app: &App,
+    login: &str,
+    password: &str,
+    envelope: &Envelope,
+    peer: Peer,
+) -> Result<Known, Refusal> {
+    let tenant = envelope.tenant.as_deref();
+    let account = format!("{login}@{}", tenant.unwrap_or_default());
+    let admission = app.with_backoff(|b| b.admit(peer.address(), &account, app.started.elapsed()));
+    match admission {
+        Admission::After(wait) => tokio::time::sleep(wait).await,
+        Admission::Refused(wait) => {
+            let seconds = wait.as_secs().max(1);
+            return Err(Refusal::new(Status::TooManyAttempts).because(format!("wait {seconds} seconds")));
+        }
+    }
+    let outcome = authenticate(app, login, tenant, password).await;
+    let known = match outcome {
+        Ok(administrator) => {
+            app.with_backoff(|b| b.succeeded(peer.address(), &account));
+            open(app, administrator, peer).await
+        }
+        Err(refusal) => Err(refusal),
+    };
+    if let Err(refusal) = &known
+        && refusal.status() == Status::NotAuthenticated
+    {
+        app.with_backoff(|b| b.failed(peer.address(), &account, app.started.elapsed()));
+    }
+    let caller = known.as_ref().ok().map(|k| &k.caller);
+    let name = caller.map_or(login, |c| c.name.as_str());
+    let address = peer.text();
+    let record = Record {
+        administrator: caller.and_then(|c| c.id),
+        administrator_name: Some(name),
+        tenant: caller.map(|c| c.tenant),
+        tenant_name: tenant,
+        action: "login",
+        verb: "login",
+        arguments: "{}",
+        object: "administrator",
+        object_id: caller.and_then(|c| c.id),
+        object_name: Some(name),
+        status: known.as_ref().map_or_else(|r| i32::from(r.status().code()), |_| 0),
+        source: envelope.source.as_deref(),
+        address: Some(&address),
+        superadmin: caller.map(Caller::is_super),
+    };
+    let client = app.database.client().await?;
+    audit::record(&client, &record).await?;
+    known
+}
+
+/// Checks login, tenant and password. An unknown administrator costs the same time as a wrong password.
+async fn authenticate(
+    app: &App,
+    login: &str,
+    tenant: Option<&str>,
+    password: &str,
+) -> Result<Administrator, Refusal> {
+    let refused = || Refusal::new(Status::NotAuthenticated);
+    let values = app.config.now();
+    let fault = |e: qvd_runtime::config::ConfigError| Refusal::new(Status::Internal).because(e.to_string());
+    let case_sensitive = values.flag("model.user.login.case-sensitive").map_err(fault)?;
+    let multitenant = values.flag("wat.multitenant").map_err(fault)?;
+    let salt = values.text("l7r.auth.plugin.default.salt").map_err(fault)?;
+    let login = normalize(login, case_sensitive);
+    let tenant = tenant.map(|t| normalize(t, case_sensitive));
+    let mut found = Vec::new();
+    if tenant.is_some() || !multitenant {
+        let client = app.database.client().await?;
+        found = identity::by_login(&client, &login, tenant.as_deref()).await?;
+        // Where there are no tenants nobody stands above them, except for recovery.
+        found.retain(|a| multitenant || a.tenant != 0 || a.id == RECOVERY);
+    }
+    // Several administrators of a name cannot be told apart without a tenant.
+    let who = if found.len() == 1 { found.pop() } else { None };
+    let stored = who.as_ref().and_then(|a| a.password.clone());
+    let verdict = app.hasher.verify(password.as_bytes(), stored.clone(), &salt).await;
+    let verdict = verdict.map_err(|e| Refusal::new(Status::Internal).because(e.to_string()))?;
+    match (who, verdict) {
+        (Some(who), Verdict::Accepted { replacement }) => {
+            if let (Some(new), Some(old)) = (replacement, stored) {
+                let client = app.database.client().await?;
+                identity::replace_hash(&client, who.id, &new, &old).await?;
+            }
+            if who.blocked { Err(Refusal::new(Status::TenantBlocked)) } else { Ok(who) }
+        }
+        _ => Err(refused()),
+    }
+}
+
+async fn open(app: &App, who: Administrator, peer: Peer) -> Result<Known, Refusal> {
+    let caller = caller(app, &who).await?;
+    let sid = fresh_token();
+    let life = life(app)?;
+    let data = Data { administrator: who.id, peer: peer.text() };
+    let data =
+        serde_json::to_string(&data).map_err(|e| Refusal::new(Status::Internal).because(e.to_string()))?;
+    let client = app.database.client().await?;
+    identity::purge(&client, now()).await?;
+    identity::open(&client, &token_digest(sid.as_bytes()), &data, end(life)).await?;
+    Ok(Known { caller, session: Some((sid, life)) })
+}
+
+async fn resume(app: &App, sid: &str, peer: Peer) -> Result<Known, Refusal> {
+    let refused = || Refusal::new(Status::NotAuthenticated);
+    let digest = token_digest(sid.as_bytes());
+    let client = app.database.client().await?;
+    let (data, expires) = identity::find(&client, &digest).await?.ok_or_else(refused)?;
+    let data: Data = serde_json::from_str(&data).map_err(|_| refused())?;
+    let bound = app.config.now().flag("api.session.bind-address").map_err(internal)?;
+    if bound && data.peer != peer.text() {
+        return Err(refused());
+    }
+    if expires < now() {
+        identity::close(&client, &digest).await?;
+        return Err(Refusal::new(Status::SessionExpired));
+    }
+    let who = identity::by_id(&client, data.administrator).await?.ok_or_else(refused)?;
+    if who.blocked {
+        return Err(Refusal::new(Status::TenantBlocked));
+    }
+    let life = life(app)?;
+    // Not at every request: a session in use is written once a minute.
+    if i64::from(end(life)) - i64::from(expires) > 60
+        && !identity::extend(&client, &digest, end(life)).await?
+    {
+        return Err(Refusal::new(Status::SessionNotExtended));
+    }
+    drop(client);
+    Ok(Known { caller: caller(app, &who).await?, session: Some((Zeroizing::new(sid.to_owned()), life)) })
+}
+
+/// Ends the session of a request.
+pub(crate) async fn log_out(app: &App, sid: &str) -> Result<(), Refusal> {
+    let client = app.database.client().await?;
+    match identity::close(&client, &token_digest(sid.as_bytes())).await {
+        Err(error) if !error.is_away() => Err(Refusal::Database(error).while_doing(Doing::Deleting))
+            .map_err(|_| Refusal::new(Status::LogoutFailed)),
+        other => other.map_err(Refusal::from),
+    }
+}
+
+async fn caller(app: &App, who: &Administrator) -> Result<Caller, Refusal> {
+    let multitenant = app.config.now().flag("wat.multitenant").map_err(internal)?;
+    Ok(Caller::load(&app.database, who, multitenant).await?)
+}
+
+fn life(app: &App) -> Result<i64, Refusal> {
+    app.config.now().int("api.session.life").map_err(internal)
+}
+
+pub(crate) fn internal(error: impl std::fmt::Display) -> Refusal {
+    Refusal::new(Status::Internal).because(error.to_string())
+}
+
+fn now() -> i32 {
+    i32::try_from(OffsetDateTime::now_utc().unix_timestamp()).unwrap_or(i32::MAX)
+}
+
+fn end(life: i64) -> i32 {
+    i32::try_from(OffsetDateTime::now_utc().unix_timestamp().saturating_add(life)).unwrap_or(i32::MAX)
+}

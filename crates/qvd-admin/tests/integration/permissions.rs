@@ -1,0 +1,172 @@
+//! Who may do what: generated from the registry, so that a new action cannot be forgotten.
+
+use qvd_model::action::{ACTIONS, Object, Tenancy, Verb, acl_matches, entity};
+use serde_json::{Value, json};
+
+use crate::Installation;
+
+/// Leaves the administrator `admin` of tenant `default` with exactly these ACLs.
+async fn grant(it: &Installation, acls: &[&str]) {
+    let names = acls.iter().map(|a| format!("'{a}'")).collect::<Vec<_>>().join(",");
+    let names = if names.is_empty() { "''".to_owned() } else { names };
+    it.sql(&format!(
+        "DELETE FROM role_administrator_relations WHERE administrator_id = 2; \
+         DELETE FROM roles WHERE name = 'tested'; \
+         INSERT INTO roles (name, tenant_id, internal, fixed) VALUES ('tested', 1, false, false); \
+         INSERT INTO acl_role_relations (acl_id, role_id, positive) \
+         SELECT acls.id, roles.id, true FROM acls, roles WHERE roles.name = 'tested' AND acls.name IN ({names}); \
+         INSERT INTO role_administrator_relations (role_id, administrator_id) \
+         SELECT id, 2 FROM roles WHERE name = 'tested'"
+    ))
+    .await;
+}
+
+/// The session of `admin`: logging in for each request would take its time.
+async fn session(it: &Installation) -> String {
+    let answer = it.post_as("admin", "default", json!({"action": "current_admin_setup"})).await;
+    answer["sid"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
+}
+
+/// An ACL that fits a pattern and is not one of tenants, which tenant administrators never have.
+fn example(patterns: &[&str]) -> Option<&'static str> {
+    let mut acls = qvd_model::acl::ACLS.iter().map(|a| a.name).filter(|a| !a.starts_with("tenant."));
+    acls.find(|acl| patterns.iter().any(|p| acl_matches(p, acl)))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_action_needs_one_of_its_acls() {
+    let it = Installation::start("matrix").await;
+    grant(&it, &[]).await;
+    let sid = session(&it).await;
+    let call = async |body: Value| {
+        let mut body = body;
+        body["sid"] = json!(sid);
+        it.post("/api", &body).await.1
+    };
+    for action in ACTIONS.iter().filter(|a| !a.acls.is_empty()) {
+        grant(&it, &[]).await;
+        let refused = call(json!({"action": action.name})).await;
+        assert_eq!(refused["status"], 4210, "{}: {refused}", action.name);
+        match example(action.acls) {
+            Some(acl) => {
+                grant(&it, &[acl]).await;
+                let admitted = call(json!({"action": action.name})).await;
+                assert_ne!(admitted["status"], 4210, "{} with {acl}: {admitted}", action.name);
+            }
+            // Only super-administrators have these.
+            None => assert_eq!(action.object, Object::Tenant, "{}", action.name),
+        }
+    }
+    it.stop().await;
+}
+
+/// The permissions of each shipped role are those of the view that other software reads.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn roles_give_what_the_view_says() {
+    let it = Installation::start("roles").await;
+    let client = it.database().client().await.unwrap();
+    let expected = "SELECT r.inheritor_id, array_agg(DISTINCT acls.name::text) FROM all_acl_role_relations AS r \
+         JOIN acls ON acls.id = r.acl_id GROUP BY r.inheritor_id";
+    let roles = client.query(expected, &[]).await.unwrap();
+    assert_eq!(roles.len(), 67);
+    for row in roles {
+        let (role, mut names): (i32, Vec<String>) = (row.get(0), row.get(1));
+        names.sort();
+        it.sql(&format!(
+            "UPDATE role_administrator_relations SET role_id = {role} WHERE administrator_id = 2"
+        ))
+        .await;
+        let mut found = qvd_db::admin::identity::acls(&client, 2).await.unwrap();
+        found.sort();
+        assert_eq!(found, names, "role {role}");
+    }
+    it.stop().await;
+}
+
+/// An administrator of one tenant neither sees, counts, changes nor refers to rows of another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tenants_do_not_meet() {
+    let it = Installation::start("isolation").await;
+    it.qa4(&["tenant", "new", "name=other"]).await.unwrap();
+    it.qa4(&["osf", "new", "name=theirs,tenant=other"]).await.unwrap();
+    it.qa4(&["user", "new", "name=them,password=p,tenant=other"]).await.unwrap();
+    it.qa4(&["vm", "new", "name=secret,user=them,osf=theirs"]).await.unwrap();
+    it.qa4(&["admin", "new", "name=boss,password=p,tenant=other"]).await.unwrap();
+    let file = it.path("x.tar.gz");
+    crate::image_file(&file);
+    it.qa4(&["di", "new", &format!("file={},osf=theirs,version=v", file.display())]).await.unwrap();
+    it.qa4(&["osf", "new", "name=ours,tenant=default"]).await.unwrap();
+    it.qa4(&["user", "new", "name=us,password=p,tenant=default"]).await.unwrap();
+
+    let sid = session(&it).await;
+    let call = async |body: Value| {
+        let mut body = body;
+        body["sid"] = json!(sid);
+        it.post("/api", &body).await.1
+    };
+    let theirs = [10_000, 10_001, 3, 2, 1, 0, -1];
+    for action in ACTIONS {
+        let entity = entity(action.object);
+        let scoped = !matches!(entity.tenancy, Tenancy::None);
+        match action.verb {
+            Verb::List if scoped => {
+                let answer = call(json!({"action": action.name, "block": 0})).await;
+                if action.object == Object::Tenant {
+                    assert_eq!(answer["status"], 4210);
+                    continue;
+                }
+                let text = answer.to_string();
+                assert_eq!(answer["status"], 0, "{}: {answer}", action.name);
+                for name in ["theirs", "them", "secret", "boss", "x.tar.gz"] {
+                    assert!(!text.contains(&format!("\"{name}\"")), "{}: {text}", action.name);
+                }
+                assert_eq!(answer["total"].as_u64(), Some(answer["rows"].as_array().unwrap().len() as u64));
+                let by_tenant = call(json!({"action": action.name, "filters": {"tenant_id": 2}})).await;
+                assert_eq!(by_tenant["status"], 4220, "{}: {by_tenant}", action.name);
+            }
+            Verb::Update | Verb::Delete | Verb::Execute(_) if scoped => {
+                let before = it.database().client().await.unwrap();
+                let state = "SELECT (SELECT count(*) FROM vms) || ' ' || (SELECT count(*) FROM users) || ' ' || \
+                     (SELECT count(*) FROM osfs) || ' ' || (SELECT count(*) FROM administrators)";
+                let count = async || before.query_one(state, &[]).await.unwrap().get::<_, String>(0);
+                let old = count().await;
+                // Everything of ours has other ids than these, except administrator 2: the caller itself.
+                let ids: Vec<_> = theirs.iter().filter(|id| foreign(action.object, **id)).collect();
+                let answer = call(json!({"action": action.name, "filters": {"id": ids, }})).await;
+                let nothing = answer["status"] == 1300
+                    || answer["status"] == 4210
+                    || answer["status"] == 6210
+                    || answer["total"] == 0;
+                assert!(nothing, "{}: {answer}", action.name);
+                assert_eq!(count().await, old, "{}", action.name);
+            }
+            _ => {}
+        }
+    }
+    for arguments in [
+        json!({"name": "n", "user_id": 10000, "osf_id": 10001}),
+        json!({"name": "n", "user_id": 10001, "osf_id": 10000}),
+        json!({"name": "n", "user_name": "them", "osf_name": "ours"}),
+        json!({"name": "n", "user_name": "us", "osf_name": "theirs"}),
+    ] {
+        let answer = call(json!({"action": "vm_create", "arguments": arguments})).await;
+        assert_eq!(answer["status"], 7110, "{answer}");
+    }
+    // The tenant of what they make is their own, whatever they write.
+    let made = json!({"action": "osf_create", "arguments": {"name": "mine", "tenant_id": 2}});
+    assert_eq!(call(made).await["status"], 0);
+    assert_eq!(it.rows(&["osf", "mine", "get", "tenant"]).await[0]["tenant"], "default");
+    // A super-administrator may not join two tenants either.
+    let both = json!({"action": "vm_create", "arguments": {"name": "n", "user_id": 10001, "osf_id": 10000}});
+    assert_eq!(it.post("/api", &both).await.1["status"], 7300);
+    it.stop().await;
+}
+
+/// Which of the ids belong to somebody else: first OSF, user and VM are those of the other tenant.
+fn foreign(object: Object, id: i32) -> bool {
+    match object {
+        Object::Osf | Object::User => id != 10_001,
+        Object::Administrator => id != 2,
+        _ => true,
+    }
+}

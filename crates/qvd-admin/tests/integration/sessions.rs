@@ -1,0 +1,136 @@
+//! Logging in: over TLS, by session, by root's socket.
+
+use serde_json::json;
+
+use crate::{Installation, PASSWORD, code};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_is_kept_between_commands_and_ends_with_logout() {
+    let it = Installation::start("logins").await;
+    it.qa4_as("superadmin", "*", &["osf", "new", "name=office"]).await.unwrap();
+    let file = it.path("home/.qvd/qa.session");
+    let kept = std::fs::read_to_string(&file).unwrap();
+    let listing = it.qa4_as("superadmin", "*", &["osf", "get"]).await.unwrap();
+    assert!(listing.contains("office"), "{listing}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), kept, "the session is used again");
+    // Only a digest of the session is in the database.
+    let sid = serde_json::from_str::<serde_json::Value>(&kept).unwrap()["sid"].as_str().unwrap().to_owned();
+    let client = it.database().client().await.unwrap();
+    let stored: String =
+        client.query_one("SELECT string_agg(sid || data, ' ') FROM session", &[]).await.unwrap().get(0);
+    assert!(!stored.contains(&sid));
+    let logins = "SELECT count(*) FROM log WHERE action = 'login' AND status = 0";
+    assert_eq!(client.query_one(logins, &[]).await.unwrap().get::<_, i64>(0), 1);
+
+    // Another administrator does not get that session.
+    let listing = it.qa4_as("admin", "default", &["osf", "get"]).await.unwrap();
+    assert!(!listing.contains("tenant"), "{listing}");
+    it.sql("UPDATE session SET expires = 1").await;
+    it.qa4_as("admin", "default", &["osf", "get"]).await.unwrap();
+    it.qa4_as("admin", "default", &["logout"]).await.unwrap();
+    assert!(!file.exists());
+    let left = client.query_one("SELECT count(*) FROM session", &[]).await.unwrap().get::<_, i64>(0);
+    assert_eq!(left, 0);
+    it.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wrong_credentials_are_refused_alike_and_slow_down() {
+    let it = Installation::start("wrong").await;
+    for (login, tenant) in [("nobody", "default"), ("admin", "nowhere"), ("superadmin", "default")] {
+        assert_eq!(code(it.qa4_as(login, tenant, &["vm", "get"]).await), 3200, "{login}@{tenant}");
+    }
+    let wrong = json!({"action": "vm_get_list", "login": "admin", "tenant": "default", "password": "no"});
+    assert_eq!(it.post("/api", &wrong).await.1["status"], 3200);
+    let without_tenant = json!({"action": "vm_get_list", "login": "admin", "password": PASSWORD});
+    assert_eq!(it.post("/api", &without_tenant).await.1["status"], 3200);
+    assert_eq!(it.post("/api", &json!({"action": "vm_get_list", "sid": "x"})).await.1["status"], 3200);
+    // Names are compared as they are stored.
+    it.qa4_as("Admin", "Default", &["vm", "get"]).await.unwrap();
+    it.qa4(&["tenant", "default", "block"]).await.unwrap();
+    assert_eq!(code(it.qa4_as("admin", "default", &["vm", "get"]).await), 3500);
+    let client = it.database().client().await.unwrap();
+    let failed =
+        "SELECT count(*) FROM log WHERE action = 'login' AND status = 3200 AND administrator_name = 'nobody'";
+    assert_eq!(client.query_one(failed, &[]).await.unwrap().get::<_, i64>(0), 1);
+    it.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_old_hash_is_replaced_at_login_and_a_new_password_takes_its_place() {
+    let it = Installation::start("hashes").await;
+    let old = qvd_auth::legacy_hash(PASSWORD.as_bytes(), "qvd1234");
+    it.sql(&format!("UPDATE administrators SET password = '{old}' WHERE id = 2")).await;
+    it.qa4_as("admin", "default", &["vm", "get"]).await.unwrap();
+    let client = it.database().client().await.unwrap();
+    let read = "SELECT password FROM administrators WHERE id = 2";
+    let new: String = client.query_one(read, &[]).await.unwrap().get(0);
+    assert!(new.starts_with('$') && new != old, "{new}");
+    it.qa4(&["admin", "name=admin", "set", "password=other"]).await.unwrap();
+    std::fs::remove_dir_all(it.path("home/.qvd")).unwrap();
+    assert_eq!(code(it.qa4_as("admin", "default", &["vm", "get"]).await), 3200);
+    // No password is in the log.
+    let logged: String =
+        client.query_one("SELECT string_agg(arguments, ' ') FROM log", &[]).await.unwrap().get(0);
+    assert!(logged.contains("**********") && !logged.contains("other"), "{logged}");
+    it.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_certificate_is_checked_and_read_again_when_it_changes() {
+    let it = Installation::start("certificates").await;
+    let url = format!("https://localhost:{}/", it.address.port());
+    let environment = |ca: &str| {
+        let pairs = [
+            ("QVD_URL", url.clone()),
+            ("QVD_LOGIN", "admin".into()),
+            ("QVD_TENANT", "default".into()),
+            ("QVD_PASSWORD", PASSWORD.into()),
+            ("QVD_CA", ca.to_owned()),
+        ];
+        pairs.to_vec()
+    };
+    let run = async |ca: &str, arguments: &[&str]| {
+        let environment = environment(ca);
+        let environment: Vec<_> = environment.iter().map(|(k, v)| (*k, v.as_str())).collect();
+        it.run(&environment, arguments).await
+    };
+    let old = it.path("old.pem").display().to_string();
+    std::fs::copy(it.path("cert.pem"), &old).unwrap();
+    run(&old, &["vm", "get"]).await.unwrap();
+    let new = qvd_relay::certificate::self_signed(&["localhost".to_owned()]).unwrap();
+    std::fs::write(it.path("key.pem"), &new.key).unwrap();
+    std::fs::write(it.path("cert.pem"), &new.cert).unwrap();
+    let error = run(&old, &["vm", "get"]).await.unwrap_err();
+    assert_eq!(error.exit_code(), 3, "{error}");
+    assert!(error.to_string().contains("--ca"), "{error}");
+    run(&it.path("cert.pem").display().to_string(), &["vm", "get"]).await.unwrap();
+    run(&old, &["vm", "get", "--insecure"]).await.unwrap();
+    // A certificate that cannot be used leaves the one before in force.
+    std::fs::write(it.path("cert.pem"), "nonsense").unwrap();
+    run(&old, &["vm", "get", "--insecure"]).await.unwrap();
+    it.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_login_call_has_what_clients_read() {
+    let it = Installation::start("setup").await;
+    let answer = it.post_as("admin", "default", json!({"action": "current_admin_setup"})).await;
+    assert_eq!(answer["status"], 0);
+    for member in ["admin_id", "tenant_id", "admin_block", "tenant_block"] {
+        assert!(answer[member].is_i64(), "{member}: {answer}");
+    }
+    for member in ["sid", "admin_name", "tenant_name", "admin_language", "tenant_language", "server_datetime"]
+    {
+        assert!(answer[member].is_string(), "{member}: {answer}");
+    }
+    let acls: Vec<&str> = answer["acls"].as_array().unwrap().iter().map(|a| a.as_str().unwrap()).collect();
+    assert!(acls.contains(&"vm.create.") && !acls.iter().any(|a| a.starts_with("tenant.")));
+    assert!(answer["views"].is_array());
+    let (_, info) = it.raw("GET", "/api/info", &[], b"").await;
+    assert_eq!(info["version"]["database"], "4.3.0");
+    assert_eq!(info["multitenant"], 1);
+    assert_eq!(info["auth"]["separators"], json!(["@", "#"]));
+    assert!(info["public_configuration"]["footer"]["link"]["1"]["src"]["default"].is_string(), "{info}");
+    it.stop().await;
+}

@@ -1,0 +1,123 @@
+//! The manual's walk-through (chapters 6.4 and 10.4.2), to the letter.
+
+use crate::{Installation, image_file};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn from_an_image_to_a_started_vm() {
+    let it = Installation::start("walk").await;
+    it.running_host("node1", "10.3.15.1").await;
+    let staged = it.path("staging/my_image.tar.gz");
+    image_file(&staged);
+
+    let created = it.qa4(&["osf", "new", "name=MyOSF"]).await.unwrap();
+    let expected = "\
+.-------.
+| id    |
++-------+
+| 10000 |
+'-------'
+Total: 1
+";
+    assert_eq!(created, expected);
+    it.qa4(&["di", "new", &format!("path={},osf=MyOSF", staged.display())]).await.unwrap();
+    let images = it.rows(&["di", "get", "name,state,tags,percentage,sha256,size"]).await;
+    assert_eq!(images[0]["name"], "10000-my_image.tar.gz");
+    assert_eq!(
+        (images[0]["state"].as_str(), images[0]["percentage"].as_f64()),
+        (Some("published"), Some(1.0))
+    );
+    assert_eq!(images[0]["sha256"].as_str().unwrap().len(), 64);
+    let tags: Vec<_> =
+        images[0]["tags"].as_array().unwrap().iter().map(|t| t["tag"].as_str().unwrap()).collect();
+    assert_eq!(tags.len(), 3, "{tags:?}");
+    assert!(tags.contains(&"head") && tags.contains(&"default"));
+    assert_eq!(
+        std::fs::read(it.path("images/10000-my_image.tar.gz")).unwrap(),
+        std::fs::read(&staged).unwrap()
+    );
+    assert!(staged.exists(), "the staged file stays");
+
+    it.qa4(&["di", "disk_image=my_image.tar.gz", "tag", "default,", "head,", "mytag"]).await.unwrap();
+    it.qa4(&["user", "new", "name=test,password=test"]).await.unwrap();
+    it.qa4(&["vm", "new", "name=TestVM,user=test,osf=MyOSF"]).await.unwrap();
+    assert_eq!(it.qa4(&["vm", "name=TestVM", "start"]).await.unwrap(), "Total: 1\n");
+
+    let listing = it.qa4(&["vm", "get"]).await.unwrap();
+    let titles = listing.lines().nth(1).unwrap();
+    let columns: Vec<&str> = titles.split('|').map(str::trim).filter(|c| !c.is_empty()).collect();
+    let manual = "id tenant name blocked user host di ip ip_in_use di_in_use state user_state";
+    assert_eq!(columns, manual.split(' ').collect::<Vec<_>>());
+    let vm = &it.rows(&["vm", "get", "host,ip,mac,di_id"]).await[0];
+    assert_eq!((vm["host"].as_str(), vm["ip"].as_str()), (Some("node1"), Some("10.3.15.254")));
+    assert_eq!(vm["mac"], "54:52:00:03:0f:fe");
+
+    // The node takes the command.
+    it.sql("UPDATE vm_runtimes SET vm_state = 'running', vm_cmd = NULL").await;
+    let selected = it.qa4(&["vm", "user~te%,state=running", "get"]).await.unwrap();
+    assert!(selected.ends_with("Total: 1\n"), "{selected}");
+    assert!(it.qa4(&["vm", "user~xx%,state=running", "get"]).await.unwrap().ends_with("Total: 0\n"));
+    assert!(it.qa4(&["host", "get"]).await.unwrap().contains("| node1 |"));
+    // It runs already: reported, not a failure.
+    assert_eq!(it.qa4(&["vm", "TestVM", "start", "-q"]).await.unwrap(), "Total: 0\n");
+    assert_eq!(it.qa4(&["vm", "user~te%", "stop"]).await.unwrap(), "Total: 1\n");
+    it.sql("UPDATE vm_runtimes SET vm_state = 'stopped', vm_cmd = NULL, host_id = NULL").await;
+
+    assert_eq!(it.qa4(&["vm", "name=TestVM unblock"]).await.unwrap(), "Total: 1\n");
+    it.qa4(&["vm", "name=TestVM", "block"]).await.unwrap();
+    assert_eq!(it.rows(&["vm", "get", "blocked"]).await[0]["blocked"], 1);
+    it.qa4(&[
+        "vm",
+        "di_name=10000-my_image.tar.gz",
+        "set",
+        "expiration_soft=2030-01-31 expiration_hard=2030-02-01",
+    ])
+    .await
+    .unwrap();
+
+    let story = it.qa4(&["vm", "TestVM", "explain"]).await.unwrap();
+    for part in [
+        "vm TestVM (10000)",
+        "state: stopped",
+        "admin:root",
+        "created",
+        "told to start on host node1",
+        "blocked = true",
+    ] {
+        assert!(story.contains(part), "{part} in {story}");
+    }
+    it.qa4(&["vm", "name=TestVM", "del"]).await.unwrap();
+    it.qa4(&["di", "disk_image=my_image.tar.gz", "del"]).await.unwrap();
+    assert!(!it.path("images/10000-my_image.tar.gz").exists());
+    it.qa4(&["user", "login=test", "del"]).await.unwrap();
+    it.qa4(&["osf", "MyOSF", "del"]).await.unwrap();
+    it.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn settings_are_set_listed_and_reset() {
+    let it = Installation::start("settings").await;
+    let set = ["config", "set", "tenant_id=-1,key=myproperty,value=this is a value"];
+    assert_eq!(it.qa4(&set).await.unwrap(), "Total: 1\n");
+    let rows = it.rows(&["config", "key=myproperty", "get"]).await;
+    assert_eq!(rows[0]["value"], "this is a value");
+    assert_eq!(rows[0]["is_default"], 0);
+    // Registered keys are checked, keys of files refused, secrets masked, internals hidden.
+    assert_eq!(crate::code(it.qa4(&["config", "set", "key=l7r.port,value=many"]).await), 6330);
+    assert_eq!(crate::code(it.qa4(&["config", "set", "key=api.socket,value=/x"]).await), 9004);
+    assert_eq!(crate::code(it.qa4(&["config", "set", "key=internal.x,value=1"]).await), 4230);
+    it.qa4(&["config", "set", "key=vm.network.gateway,value=10.3.15.1"]).await.unwrap();
+    assert_eq!(it.rows(&["config", "vm.network.gateway", "get"]).await[0]["value"], "10.3.15.1");
+    assert!(it.rows(&["config", "key~internal.%", "get"]).await.is_empty());
+    let reset = ["config", "set", "tenant_id=-1,key=myproperty", "default"];
+    assert_eq!(it.qa4(&reset).await.unwrap(), "Total: 1\n");
+    assert!(it.rows(&["config", "key=myproperty", "get"]).await.is_empty());
+    assert_eq!(crate::code(it.qa4(&["config", "key=myproperty", "default"]).await), 1300);
+    // A tenant's own value is over the global one, and only there.
+    it.qa4(&["config", "set", "key=my.key,value=global"]).await.unwrap();
+    it.qa4(&["config", "set", "key=my.key,value=own,tenant=default"]).await.unwrap();
+    let own =
+        it.rows(&["config", "key=my.key,tenant=default", "get", "value,default_value,is_default"]).await;
+    assert_eq!(own.len(), 1);
+    assert_eq!(own[0]["default_value"], "global");
+    it.stop().await;
+}
