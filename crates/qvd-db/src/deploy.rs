@@ -243,19 +243,22 @@ async fn grant(tx: &Transaction<'_>, deployment: &Deployment) -> Result<(), Erro
         return Ok(());
     }
     for role in ROLES {
-        let exists =
-            tx.query_opt("SELECT 1 FROM pg_roles WHERE rolname = $1", &[&role]).await.map_err(&during)?;
-        let verb = if exists.is_some() { "ALTER" } else { "CREATE" };
+        // Roles belong to the whole cluster: the deployment of another database may be making them too.
+        let make = format!(
+            "DO $make$ BEGIN CREATE ROLE {role} LOGIN; \
+             EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $make$"
+        );
+        batch(tx, "make the daemons' roles", &make).await?;
         let password = deployment.roles.iter().find(|(name, _)| name == role).map(|(_, p)| p.expose_secret());
-        if exists.is_some() && password.is_none() {
-            continue;
+        if let Some(password) = password {
+            let template = format!("ALTER ROLE {role} PASSWORD %L");
+            let row = tx
+                .query_one("SELECT format($1, $2::text)", &[&template, &password])
+                .await
+                .map_err(&during)?;
+            let statement: String = row.try_get(0).map_err(&during)?;
+            batch(tx, "set the passwords of the daemons' roles", &statement).await?;
         }
-        let clause = if password.is_some() { " PASSWORD %L" } else { "" };
-        let template = format!("{verb} ROLE {role} LOGIN{clause}");
-        let row =
-            tx.query_one("SELECT format($1, $2::text)", &[&template, &password]).await.map_err(&during)?;
-        let statement: String = row.try_get(0).map_err(&during)?;
-        batch(tx, "make the daemons' roles", &statement).await?;
     }
     batch(tx, "grant rights", GRANTS).await
 }

@@ -73,11 +73,7 @@ impl Installation {
         let hash = qvd_auth::Hasher::new(1).hash(PASSWORD.as_bytes()).await.unwrap();
         let administrators =
             ["superadmin", "admin"].map(|who| (who.to_owned(), SecretString::from(hash.clone()))).to_vec();
-        // Roles belong to the whole cluster; two deployments would both make them.
-        static DEPLOYING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
-        let deploying = DEPLOYING.lock().await;
         deploy(&settings, &Deployment { administrators, ..Deployment::default() }).await.unwrap();
-        drop(deploying);
 
         let dir = tempfile::tempdir().unwrap();
         let at = |part: &str| dir.path().join(part);
