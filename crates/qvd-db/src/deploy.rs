@@ -36,6 +36,11 @@ const JOURNAL: &str = "CREATE TABLE IF NOT EXISTS migrations (number integer PRI
 /// Only one deployment at a time; the number is arbitrary but fixed.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(4300)";
 
+/// Roles belong to the whole server: another deployment may make them at the same time.
+const MAKE_ROLE: &str = "DO $$ BEGIN CREATE ROLE %I LOGIN; \
+    EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$";
+const SET_PASSWORD: &str = "ALTER ROLE %I LOGIN PASSWORD %L";
+
 /// The roles of the daemons.
 pub const ROLES: [&str; 3] = ["qvd_node", "qvd_l7r", "qvd_api"];
 
@@ -74,6 +79,11 @@ pub enum DeployError {
     /// The initial rows could not be made.
     #[error("initial data: {0}")]
     Rows(Error),
+    /// Another version made the database.
+    #[error(
+        "the database has no journal of migrations: another version of QVD deployed it; --force drops it with all its data"
+    )]
+    Foreign,
     /// A migration that was applied is not the one this program knows.
     #[error("migration {number} ({name}) was applied in another form; this program cannot continue from it")]
     Changed {
@@ -89,7 +99,7 @@ impl DeployError {
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::AlreadyDeployed => 2,
-            Self::Connection(_) | Self::Schema(_) | Self::Changed { .. } => 3,
+            Self::Connection(_) | Self::Schema(_) | Self::Foreign | Self::Changed { .. } => 3,
             Self::Rows(_) => 4,
         }
     }
@@ -99,14 +109,13 @@ impl DeployError {
 pub async fn deploy(settings: &Settings, deployment: &Deployment) -> Result<Deployed, DeployError> {
     let (mut client, _connection) = connect(settings).await?;
     let tx = begin(&mut client).await?;
-    if is_deployed(&tx).await? {
+    if exists(&tx, "configs").await? {
         if !deployment.force {
             return Err(DeployError::AlreadyDeployed);
         }
         batch(&tx, "drop the old schema", RESET).await.map_err(DeployError::Schema)?;
     }
-    migrate_in(&tx).await?;
-    initial_rows(&tx, deployment).await.map_err(DeployError::Rows)?;
+    create(&tx, deployment).await?;
     finish(tx, settings, deployment).await?;
     info!(database = settings.name, "deployed");
     Ok(Deployed::Created)
@@ -116,13 +125,21 @@ pub async fn deploy(settings: &Settings, deployment: &Deployment) -> Result<Depl
 pub async fn ensure(settings: &Settings, deployment: &Deployment) -> Result<Deployed, DeployError> {
     let (mut client, _connection) = connect(settings).await?;
     let tx = begin(&mut client).await?;
-    if !is_deployed(&tx).await? {
-        drop(tx);
-        return deploy(settings, deployment).await;
-    }
-    let added = migrate_in(&tx).await?;
+    let deployed = if !exists(&tx, "configs").await? {
+        create(&tx, deployment).await?;
+        Deployed::Created
+    } else if exists(&tx, "migrations").await? {
+        Deployed::Migrated(migrate_in(&tx).await?)
+    } else {
+        return Err(DeployError::Foreign);
+    };
     finish(tx, settings, deployment).await?;
-    Ok(Deployed::Migrated(added))
+    Ok(deployed)
+}
+
+async fn create(tx: &Transaction<'_>, deployment: &Deployment) -> Result<(), DeployError> {
+    migrate_in(tx).await?;
+    initial_rows(tx, deployment).await.map_err(DeployError::Rows)
 }
 
 /// Creates an empty database of this name if there is none. `settings` must name a role that may, and another
@@ -184,10 +201,11 @@ async fn begin(client: &mut Client) -> Result<Transaction<'_>, DeployError> {
     Ok(tx)
 }
 
-async fn is_deployed(tx: &Transaction<'_>) -> Result<bool, DeployError> {
-    let found = tx.query_one("SELECT to_regclass('public.configs') IS NOT NULL", &[]).await;
-    let row = found.map_err(|e| DeployError::Connection(Error::during("look for a schema")(e)))?;
-    row.try_get(0).map_err(|e| DeployError::Connection(Error::during("look for a schema")(e)))
+async fn exists(tx: &Transaction<'_>, table: &str) -> Result<bool, DeployError> {
+    let during = Error::during("look for a schema");
+    let found = tx.query_one("SELECT to_regclass('public.' || $1::text) IS NOT NULL", &[&table]).await;
+    let row = found.map_err(|e| DeployError::Connection(during(e)))?;
+    row.try_get(0).map_err(|e| DeployError::Connection(during(e)))
 }
 
 async fn migrate_in(tx: &Transaction<'_>) -> Result<usize, DeployError> {
@@ -243,22 +261,15 @@ async fn grant(tx: &Transaction<'_>, deployment: &Deployment) -> Result<(), Erro
         return Ok(());
     }
     for role in ROLES {
-        // Roles belong to the whole cluster: the deployment of another database may be making them too.
-        let make = format!(
-            "DO $make$ BEGIN CREATE ROLE {role} LOGIN; \
-             EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $make$"
-        );
-        batch(tx, "make the daemons' roles", &make).await?;
         let password = deployment.roles.iter().find(|(name, _)| name == role).map(|(_, p)| p.expose_secret());
-        if let Some(password) = password {
-            let template = format!("ALTER ROLE {role} PASSWORD %L");
-            let row = tx
-                .query_one("SELECT format($1, $2::text)", &[&template, &password])
-                .await
-                .map_err(&during)?;
-            let statement: String = row.try_get(0).map_err(&during)?;
-            batch(tx, "set the passwords of the daemons' roles", &statement).await?;
-        }
+        let row = tx.query_one("SELECT format($1, $2::text)", &[&MAKE_ROLE, &role]).await.map_err(&during)?;
+        batch(tx, "make the daemons' roles", row.try_get(0).map_err(&during)?).await?;
+        let Some(password) = password else { continue };
+        let row = tx
+            .query_one("SELECT format($1, $2::text, $3::text)", &[&SET_PASSWORD, &role, &password])
+            .await
+            .map_err(&during)?;
+        batch(tx, "set the passwords of the daemons' roles", row.try_get(0).map_err(&during)?).await?;
     }
     batch(tx, "grant rights", GRANTS).await
 }

@@ -23,12 +23,16 @@ pub use error::{Conflict, Error};
 pub use listener::{Doorbell, Listener};
 pub use sql::{Session, Sql, column};
 
-/// Every statement of this crate, for the test that prepares them all.
-pub fn statements() -> impl Iterator<Item = Sql> {
-    [commands::ALL, configs::ALL, database::ALL, events::ALL, hosts::ALL, node::ALL, placement::ALL]
-        .into_iter()
-        .flatten()
-        .copied()
-        .chain(admin::statements())
-        .chain(router::statements())
+/// Every statement of this crate by module, for the tests that prepare them all and check who may run them.
+pub fn statements() -> impl Iterator<Item = (&'static str, Sql)> {
+    let of = |module, statements: &'static [Sql]| statements.iter().map(move |sql| (module, *sql));
+    of("commands", commands::ALL)
+        .chain(of("configs", configs::ALL))
+        .chain(of("database", database::ALL))
+        .chain(of("events", events::ALL))
+        .chain(of("hosts", hosts::ALL))
+        .chain(of("node", node::ALL))
+        .chain(of("placement", placement::ALL))
+        .chain(admin::statements().map(|sql| ("admin", sql)))
+        .chain(router::statements().map(|sql| ("router", sql)))
 }

@@ -8,6 +8,9 @@
 )]
 
 mod base;
+mod inventory;
+mod notifications;
+mod rights;
 mod schema;
 
 use std::sync::Arc;
@@ -49,6 +52,12 @@ impl Scratch {
         let scratch = Self::new(name).await;
         qvd_db::deploy::deploy(&scratch.settings, &Default::default()).await.unwrap();
         scratch
+    }
+
+    /// The same database as one of the daemons sees it.
+    pub fn database_as(&self, role: &str) -> Database {
+        let settings = Settings { user: role.to_owned(), ..self.settings.clone() };
+        Database::new(&settings).unwrap()
     }
 
     pub fn database(&self) -> Database {
