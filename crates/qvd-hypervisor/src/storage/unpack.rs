@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -136,6 +137,13 @@ struct Attributes {
     xattrs: Vec<(OsString, Vec<u8>)>,
 }
 
+impl Attributes {
+    /// What a file is made with; whatever else it is gets it afterwards.
+    fn permissions(&self) -> Mode {
+        self.mode & (Mode::S_IRWXU | Mode::S_IRWXG | Mode::S_IRWXO)
+    }
+}
+
 impl<'a> Unpacked<'a> {
     fn new(job: &'a Job<'a>, destination: &Path) -> Result<Self, Error> {
         let inside = Inside::open(destination)?;
@@ -209,7 +217,7 @@ impl<'a> Unpacked<'a> {
         let made = || -> io::Result<()> {
             if !is_directory(parent, name) {
                 clear(parent, name)?;
-                mkdirat(parent, name, Mode::from_bits_truncate(0o700))?;
+                mkdirat(parent, name, attributes.permissions())?;
             }
             let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
             decorate(&File::from(openat(parent, name, flags, Mode::empty())?), attributes)
@@ -234,7 +242,7 @@ impl<'a> Unpacked<'a> {
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
                 let flags =
                     OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-                let file = openat(parent, name, flags, Mode::from_bits_truncate(0o600)).map_err(failed)?;
+                let file = openat(parent, name, flags, attributes.permissions()).map_err(failed)?;
                 let mut file = File::from(file);
                 self.copy(entry, &mut file, path)?;
                 decorate(&file, attributes).map_err(|error| self.failed(path, error))?;
@@ -397,8 +405,14 @@ fn clear(parent: &OwnedFd, name: &OsStr) -> nix::Result<()> {
 
 /// Owner first: the kernel takes set-user-id bits and capabilities away when it changes.
 fn decorate(file: &File, attributes: &Attributes) -> io::Result<()> {
-    fchown(file, Some(attributes.uid), Some(attributes.gid))?;
-    fchmod(file, attributes.mode)?;
+    // Most files are born right, and each change costs as much as making a file.
+    let found = file.metadata()?;
+    if (found.uid(), found.gid()) != (attributes.uid.as_raw(), attributes.gid.as_raw()) {
+        fchown(file, Some(attributes.uid), Some(attributes.gid))?;
+    }
+    if file.metadata()?.mode() & 0o7777 != attributes.mode.bits() {
+        fchmod(file, attributes.mode)?;
+    }
     for (name, value) in &attributes.xattrs {
         match file.set_xattr(name, value) {
             // A storage without extended attributes still holds a usable desktop, just without capabilities.
