@@ -72,16 +72,12 @@ const START_LIMIT: Duration = Duration::from_secs(10);
 const PATIENCE: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 
 impl Dnsmasq {
-    /// Starts it for these desktops and returns when it serves; one that an earlier life of the node left is ended first. It stays when
-    /// this process goes, until [`Self::stop`] or the next start.
-    pub async fn start(&self, hosts: &[Host]) -> Result<Server, Error> {
+    /// Starts it and returns when it serves those who are registered; one that an earlier life of the node
+    /// left is ended first. It stays when this process goes, until [`Self::stop`] or the next start.
+    pub async fn start(&self) -> Result<Server, Error> {
         bridge::check(&self.bridge)?;
         self.stop().await?;
-        let mut builder = DirBuilder::new();
-        builder.recursive(true).mode(0o755);
-        builder.create(&self.directory).map_err(Error::file("create", &self.directory))?;
         self.write("dnsmasq.conf", &self.configuration())?;
-        self.write_hosts(hosts)?;
         let failed = |source| Error::Program { program: self.program.clone(), source };
         let mut command = Command::new(&self.program);
         command.arg(self.configuration_argument()).env_clear().current_dir("/").process_group(0);
@@ -105,9 +101,16 @@ impl Dnsmasq {
         Ok(())
     }
 
-    /// Tells it which desktops there are; a running one reads them at once.
+    /// Says which desktops there are; a running server reads them at once, others when they start. Calls must
+    /// come one after the other.
     pub fn register(&self, hosts: &[Host]) -> Result<(), Error> {
-        self.write_hosts(hosts)?;
+        let mut hosts = hosts.to_vec();
+        hosts.sort();
+        let leases: String =
+            hosts.iter().map(|host| format!("{},{},{}\n", host.mac, host.address, host.name)).collect();
+        let names: String = hosts.iter().map(|host| format!("{} {}\n", host.address, host.name)).collect();
+        self.write("hosts", &leases)?;
+        self.write("names", &names)?;
         match self.running() {
             Some(handle) => self.signal(&handle, Signal::HUP),
             None => Ok(()),
@@ -219,18 +222,11 @@ impl Dnsmasq {
         lines.join("\n") + "\n"
     }
 
-    fn write_hosts(&self, hosts: &[Host]) -> Result<(), Error> {
-        let mut hosts = hosts.to_vec();
-        hosts.sort();
-        let leases: String =
-            hosts.iter().map(|host| format!("{},{},{}\n", host.mac, host.address, host.name)).collect();
-        let names: String = hosts.iter().map(|host| format!("{} {}\n", host.address, host.name)).collect();
-        self.write("hosts", &leases)?;
-        self.write("names", &names)
-    }
-
     /// Replaces a file under its reader's feet without it noticing: it sees the old or the new one.
     fn write(&self, name: &str, content: &str) -> Result<(), Error> {
+        let mut builder = DirBuilder::new();
+        builder.recursive(true).mode(0o755);
+        builder.create(&self.directory).map_err(Error::file("create", &self.directory))?;
         let path = self.directory.join(name);
         let temporary = self.directory.join(format!("{name}.new"));
         let written = || -> std::io::Result<()> {

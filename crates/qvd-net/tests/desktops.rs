@@ -213,7 +213,8 @@ async fn desktops_are_held_apart() {
     for _ in 0..2 {
         node.firewall.add_vm(&port(b)).await.unwrap();
     }
-    let mut dns = node.dnsmasq.start(&[host(a)]).await.unwrap();
+    node.dnsmasq.register(&[host(a)]).unwrap();
+    let mut dns = node.dnsmasq.start().await.unwrap();
     node.dnsmasq.register(&[host(a), host(b)]).unwrap();
     let _protected = listen(PROTECTED).await;
     let _login = listen(LOGIN).await;
@@ -264,10 +265,10 @@ async fn desktops_are_held_apart() {
     // What it cannot serve is said, and by whom.
     let elsewhere = Dnsmasq { bridge: "nobridge0".to_owned(), ..node.dnsmasq.clone() };
     let other = node.directory.path().join("other");
-    let refused = Dnsmasq { directory: other, ..elsewhere }.start(&[]).await.unwrap_err();
+    let refused = Dnsmasq { directory: other, ..elsewhere }.start().await.unwrap_err();
     assert!(refused.to_string().contains("nobridge0"), "{refused}");
     // A second start takes over, a stop may be repeated.
-    let mut again = node.dnsmasq.start(&[host(a)]).await.unwrap();
+    let mut again = node.dnsmasq.start().await.unwrap();
     timeout(LIMIT, dns.ended()).await.unwrap().unwrap();
     node.dnsmasq.stop().await.unwrap();
     node.dnsmasq.stop().await.unwrap();

@@ -41,7 +41,10 @@ impl Network {
         }
         let dhcp =
             values.flag("vm.network.use_dhcp")?.then(|| dnsmasq(values, plan)).transpose()?.map(Arc::new);
-        let hosts = desktops.iter().map(|(_, record)| (record.vm, host(record))).collect();
+        let hosts: BTreeMap<_, _> = desktops.iter().map(|(_, record)| (record.vm, host(record))).collect();
+        if let Some(dnsmasq) = &dhcp {
+            register(dnsmasq, &hosts).map_err(|e| Error::Network(e.to_string()))?;
+        }
         let bridge = values.text("vm.network.bridge")?;
         Ok(Self { plan, bridge, firewall, dhcp, hosts: Mutex::new(hosts) })
     }
@@ -49,11 +52,10 @@ impl Network {
     /// Keeps the DHCP server running until `loops` end, if there is to be one.
     pub fn serve_addresses(&self, pause: Duration, loops: &Drain) {
         let Some(dnsmasq) = self.dhcp.clone() else { return };
-        let hosts = self.hosts();
         let until = loops.token().clone();
         loops.spawn(async move {
             tokio::select! {
-                () = keep_serving(&dnsmasq, &hosts, pause) => {}
+                () = keep_serving(&dnsmasq, pause) => {}
                 () = until.cancelled() => {}
             }
         });
@@ -61,8 +63,7 @@ impl Network {
 
     /// Lets a desktop onto the network.
     pub async fn connect(&self, link: &str, record: &Record) -> Result<(), Failure> {
-        self.lock().insert(record.vm, host(record));
-        self.register()?;
+        self.change(|hosts| hosts.insert(record.vm, host(record)))?;
         qvd_net::know_neighbor(&self.bridge, record.address, &record.mac).await?;
         if let Some(firewall) = &self.firewall {
             firewall.add_vm(&port(link, record)).await?;
@@ -82,9 +83,7 @@ impl Network {
 
     /// Takes a desktop off the network. One that is not on it is fine.
     pub async fn disconnect(&self, vm: VmId, link: &str) -> Result<(), Failure> {
-        let host = self.lock().remove(&vm);
-        if let Some(host) = host {
-            self.register()?;
+        if let Some(host) = self.change(|hosts| hosts.remove(&vm))? {
             qvd_net::forget_neighbor(&self.bridge, host.address).await?;
         }
         qvd_net::remove_link(link).await?;
@@ -108,25 +107,24 @@ impl Network {
         }
     }
 
-    fn register(&self) -> Result<(), Failure> {
-        match &self.dhcp {
-            Some(dnsmasq) => Ok(dnsmasq.register(&self.hosts())?),
-            None => Ok(()),
+    /// Changes who is on the network, and tells the DHCP server, one change after the other.
+    fn change<T>(&self, change: impl FnOnce(&mut BTreeMap<VmId, Host>) -> T) -> Result<T, Failure> {
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = change(&mut hosts);
+        if let Some(dnsmasq) = &self.dhcp {
+            register(dnsmasq, &hosts)?;
         }
-    }
-
-    fn hosts(&self) -> Vec<Host> {
-        self.lock().values().cloned().collect()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<VmId, Host>> {
-        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
+        Ok(changed)
     }
 }
 
-async fn keep_serving(dnsmasq: &Dnsmasq, hosts: &[Host], pause: Duration) {
+fn register(dnsmasq: &Dnsmasq, hosts: &BTreeMap<VmId, Host>) -> Result<(), qvd_net::Error> {
+    dnsmasq.register(&hosts.values().cloned().collect::<Vec<_>>())
+}
+
+async fn keep_serving(dnsmasq: &Dnsmasq, pause: Duration) {
     loop {
-        match dnsmasq.start(hosts).await {
+        match dnsmasq.start().await {
             Ok(mut server) => {
                 let ended = server.ended().await;
                 warn!(?ended, "the DHCP server ended: {}", dnsmasq.last_words());
