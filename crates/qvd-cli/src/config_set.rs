@@ -8,7 +8,7 @@ use qvd_model::filter::text::Cursor;
 use qvd_model::filter::{Filter, Operator};
 
 use crate::command::{Assignment, Command, ObjectCommand, Value, Verb};
-use crate::grammar::{Line, Parsed};
+use crate::grammar::{Line, Parsed, outside_quotes};
 use crate::noun::noun;
 
 /// The names that may follow a value.
@@ -139,38 +139,18 @@ fn displaced_key(rest: &str) -> bool {
 
 /// A value goes to the end of its argument unless another name follows.
 fn value_length(argument: &str) -> usize {
-    let mut quote = None;
-    for (at, c) in argument.char_indices() {
-        match (c, quote) {
-            (c, Some(open)) if c == open => quote = None,
-            (_, Some(_)) => {}
-            ('\'' | '"', None) => quote = Some(c),
-            (',', None) => {
-                let next = argument.get(at + 1..).unwrap_or_default().trim_start();
-                if NAMES.iter().any(|n| next.strip_prefix(n).is_some_and(|t| t.trim_start().starts_with('=')))
-                {
-                    return at;
-                }
-            }
-            _ => {}
-        }
-    }
-    argument.len()
+    let another = |at: usize| {
+        let next = argument.get(at + 1..).unwrap_or_default().trim_start();
+        NAMES.iter().any(|n| next.strip_prefix(n).is_some_and(|t| t.trim_start().starts_with('=')))
+    };
+    let end = outside_quotes(argument).find(|(at, c)| *c == ',' && another(*at));
+    end.map_or(argument.len(), |(at, _)| at)
 }
 
 /// Other values end at the next blank or comma outside quotes.
 fn simple_length(argument: &str) -> usize {
-    let mut quote = None;
-    for (at, c) in argument.char_indices() {
-        match (c, quote) {
-            (c, Some(open)) if c == open => quote = None,
-            (_, Some(_)) => {}
-            ('\'' | '"', None) => quote = Some(c),
-            (c, None) if c == ',' || c.is_whitespace() => return at,
-            _ => {}
-        }
-    }
-    argument.len()
+    let end = outside_quotes(argument).find(|(_, c)| *c == ',' || c.is_whitespace());
+    end.map_or(argument.len(), |(at, _)| at)
 }
 
 /// The text of a value that is quoted as a whole; other values stay as they are.

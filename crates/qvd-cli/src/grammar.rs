@@ -80,6 +80,24 @@ impl Line {
     }
 }
 
+/// The characters of a text that stand outside quotes, with their places.
+pub(crate) fn outside_quotes(text: &str) -> impl Iterator<Item = (usize, char)> {
+    let mut quote = None;
+    text.char_indices().filter(move |(_, c)| match quote {
+        Some(open) => {
+            if *c == open {
+                quote = None;
+            }
+            false
+        }
+        None if matches!(c, '\'' | '"') => {
+            quote = Some(*c);
+            false
+        }
+        None => true,
+    })
+}
+
 fn command(cursor: &mut Cursor<'_>, notes: &mut Vec<String>) -> Result<Command, SyntaxError> {
     let word = match cursor.peek() {
         None => return Ok(Command::Nothing),

@@ -8,7 +8,7 @@ use qvd_model::filter::{Filter, Operator};
 use crate::api::{Api, ask_line, ask_password};
 use crate::command::{Command, ObjectCommand, Verb};
 use crate::error::Error;
-use crate::grammar::{self, Line, Parsed};
+use crate::grammar::{self, Line, Parsed, outside_quotes};
 use crate::options::{Options, Settings};
 use crate::{change, creation, explain, help, listing};
 
@@ -170,19 +170,9 @@ fn logical_line(lines: &mut dyn BufRead, number: &mut usize) -> io::Result<Optio
 
 /// `#` begins a comment at the start of a line or after a blank, outside quotes.
 fn without_comment(line: &str) -> &str {
-    let mut quote = None;
-    let mut before = ' ';
-    for (at, c) in line.char_indices() {
-        match (c, quote) {
-            (c, Some(open)) if c == open => quote = None,
-            (_, Some(_)) => {}
-            ('\'' | '"', None) => quote = Some(c),
-            ('#', None) if before.is_whitespace() => return line.get(..at).unwrap_or(line),
-            _ => {}
-        }
-        before = c;
-    }
-    line
+    let begins = |at: usize| line.get(..at).is_some_and(|before| before.is_empty() || before.ends_with(' '));
+    let comment = outside_quotes(line).find(|(at, c)| *c == '#' && begins(*at));
+    comment.and_then(|(at, _)| line.get(..at)).unwrap_or(line)
 }
 
 /// The selection in the API's names. An image is also found by the name that its file had before the import.

@@ -1,0 +1,137 @@
+//! Tenants, administrators, and the story of everything.
+
+use qvd_model::action::Status;
+
+use super::{Relation, Storage, with_creation};
+use crate::Sql;
+
+pub(super) const TENANT: Relation = Relation {
+    from: "tenants",
+    joins: &[("setup", "LEFT JOIN wat_setups_by_tenants AS setup ON setup.tenant_id = tenants.id")],
+    fields: with_creation!(
+        "tenants",
+        [
+            ("id", "tenants.id"),
+            ("name", "tenants.name"),
+            ("description", "tenants.description"),
+            ("language", "setup.language"),
+            ("block", "setup.block"),
+            ("blocked", "coalesce(tenants.blocked, false)"),
+            ("tenant_id", "tenants.id"),
+            ("tenant_name", "tenants.name"),
+        ]
+    ),
+    sets: &[],
+    tenant: Some("tenants.id"),
+    hidden: Some("tenants.id <> -1"),
+    storage: Some(Storage {
+        table: "tenants",
+        columns: &[("name", "name"), ("description", "description"), ("blocked", "blocked")],
+        side: Some(("wat_setups_by_tenants", "tenant_id")),
+        side_columns: &[("language", "language"), ("block", "block")],
+        companions: &[Sql::new(
+            "make the console setup of the tenant",
+            "INSERT INTO wat_setups_by_tenants (tenant_id, block, language) VALUES ($1, 10, 'auto')",
+        )],
+        guards: &[(
+            Sql::new(
+                "see whether the tenant is empty",
+                "SELECT string_agg(n || ' ' || what, ', ') FROM (\
+                 SELECT count(*) AS n, 'users' AS what FROM users WHERE tenant_id = $1 UNION ALL \
+                 SELECT count(*), 'administrators' FROM administrators WHERE tenant_id = $1 UNION ALL \
+                 SELECT count(*), 'OSFs' FROM osfs WHERE tenant_id = $1 UNION ALL \
+                 SELECT count(*), 'roles' FROM roles WHERE tenant_id = $1 UNION ALL \
+                 SELECT count(*), 'properties' FROM properties_list WHERE tenant_id = $1) AS c \
+                 WHERE n > 0 HAVING count(*) > 0",
+            ),
+            Status::HasDependents,
+        )],
+        belongings: &[Sql::new(
+            "remove the settings of the tenant",
+            "DELETE FROM configs WHERE tenant_id = $1",
+        )],
+    }),
+};
+
+pub(super) const ADMINISTRATOR: Relation = Relation {
+    from: "administrators",
+    joins: &[
+        ("tenants", "JOIN tenants ON tenants.id = administrators.tenant_id"),
+        (
+            "setup",
+            "LEFT JOIN wat_setups_by_administrators AS setup ON setup.administrator_id = administrators.id",
+        ),
+    ],
+    fields: with_creation!(
+        "administrators",
+        [
+            ("id", "administrators.id"),
+            ("name", "administrators.name"),
+            ("description", "administrators.description"),
+            (
+                "roles",
+                "(SELECT coalesce(json_object_agg(roles.id, roles.name ORDER BY roles.id), '{}') \
+             FROM role_administrator_relations AS held JOIN roles ON roles.id = held.role_id \
+             WHERE held.administrator_id = administrators.id)",
+            ),
+            ("language", "setup.language"),
+            ("block", "setup.block"),
+            ("tenant_id", "administrators.tenant_id"),
+            ("tenant_name", "tenants.name"),
+        ]
+    ),
+    sets: &[],
+    tenant: Some("administrators.tenant_id"),
+    hidden: Some("administrators.id <> 0"),
+    storage: Some(Storage {
+        table: "administrators",
+        columns: &[
+            ("name", "name"),
+            ("description", "description"),
+            ("tenant_id", "tenant_id"),
+            ("password", "password"),
+        ],
+        side: Some(("wat_setups_by_administrators", "administrator_id")),
+        side_columns: &[("language", "language"), ("block", "block")],
+        companions: &[Sql::new(
+            "make the console setup of the administrator",
+            "INSERT INTO wat_setups_by_administrators (administrator_id, block, language) VALUES ($1, 10, 'auto')",
+        )],
+        guards: &[],
+        belongings: &[],
+    }),
+};
+
+pub(super) const EVENT: Relation = Relation {
+    from: "events",
+    joins: &[(
+        "owner",
+        "LEFT JOIN LATERAL (SELECT CASE events.kind \
+         WHEN 'vm' THEN (SELECT users.tenant_id FROM vms JOIN users ON users.id = vms.user_id \
+         WHERE vms.id = events.object_id) \
+         WHEN 'user' THEN (SELECT users.tenant_id FROM users WHERE users.id = events.object_id) \
+         WHEN 'osf' THEN (SELECT osfs.tenant_id FROM osfs WHERE osfs.id = events.object_id) \
+         WHEN 'di' THEN (SELECT osfs.tenant_id FROM dis JOIN osfs ON osfs.id = dis.osf_id \
+         WHERE dis.id = events.object_id) \
+         WHEN 'administrator' THEN (SELECT administrators.tenant_id FROM administrators \
+         WHERE administrators.id = events.object_id) \
+         WHEN 'tenant' THEN events.object_id END AS tenant_id) AS owner ON true",
+    )],
+    fields: &[
+        ("id", "events.id"),
+        ("time", "events.time AT TIME ZONE 'UTC'"),
+        ("kind", "events.kind"),
+        ("object_id", "events.object_id"),
+        ("object_name", "events.object_name"),
+        ("actor", "events.actor"),
+        ("from_state", "events.from_state"),
+        ("to_state", "events.to_state"),
+        ("code", "events.code"),
+        ("text", "events.text"),
+        ("tenant_id", "owner.tenant_id"),
+    ],
+    sets: &[],
+    tenant: Some("owner.tenant_id"),
+    hidden: None,
+    storage: None,
+};
