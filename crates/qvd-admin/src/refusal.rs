@@ -21,6 +21,9 @@ pub enum Refusal {
     /// The database refused, or does not answer.
     #[error(transparent)]
     Database(#[from] qvd_db::Error),
+    /// Somebody else took the value that was chosen here; another choice may do.
+    #[error("lost a race: {0}")]
+    Race(qvd_db::Error),
 }
 
 /// What was being done when the database refused; decides what a violated constraint means.
@@ -50,7 +53,7 @@ impl Refusal {
     pub(crate) fn because(self, info: impl Into<String>) -> Self {
         match self {
             Self::Known { status, object, .. } => Self::Known { status, object, info: info.into() },
-            other @ Self::Database(_) => other,
+            other => other,
         }
     }
 
@@ -58,7 +61,7 @@ impl Refusal {
     /// said goes to the log, not to the client.
     #[must_use]
     pub(crate) fn while_doing(self, doing: Doing) -> Self {
-        let Self::Database(cause) = self else { return self };
+        let (Self::Database(cause) | Self::Race(cause)) = self else { return self };
         if cause.is_away() {
             error!("database away: {cause}");
             return Self::new(Status::DatabaseAway);
@@ -92,7 +95,7 @@ impl Refusal {
         match self {
             Self::Known { status, .. } => *status,
             Self::Database(error) if error.is_away() => Status::DatabaseAway,
-            Self::Database(_) => Status::Internal,
+            Self::Database(_) | Self::Race(_) => Status::Internal,
         }
     }
 
@@ -100,7 +103,7 @@ impl Refusal {
     pub(crate) fn members(&self) -> Value {
         let (message, info) = match self {
             Self::Known { status, object, info } => (sentence(*status, object.as_deref(), ""), info.as_str()),
-            Self::Database(_) => (self.status().message().to_owned(), ""),
+            Self::Database(_) | Self::Race(_) => (self.status().message().to_owned(), ""),
         };
         json!({"status": self.status().code(), "message": message, "additional_info": info})
     }
@@ -108,7 +111,11 @@ impl Refusal {
 
 impl Conflict for Refusal {
     fn is_conflict(&self) -> bool {
-        matches!(self, Self::Database(error) if error.is_conflict())
+        match self {
+            Self::Known { .. } => false,
+            Self::Database(error) => error.is_conflict(),
+            Self::Race(_) => true,
+        }
     }
 }
 

@@ -224,3 +224,54 @@ fn files(only: Option<PathBuf>, home: Option<&Path>) -> Vec<PathBuf> {
     }
     files
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Settings, Error> {
+        let options =
+            Options::try_parse_from(std::iter::once("qa4").chain(arguments.iter().copied())).unwrap();
+        let lookup =
+            |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
+        Settings::load(&options, &lookup)
+    }
+
+    #[test]
+    fn options_win_over_the_environment_and_that_over_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("qa.conf");
+        let text =
+            "qa.url = https://file/\nqa.login = filed\nqa.tenant = *\nqa.insecure = yes\nqa.format = CSV\n";
+        std::fs::write(&file, text).unwrap();
+        let config = ("QVD_CONFIG", file.to_str().unwrap());
+        let settings = load(&["vm", "get"], &[config]).unwrap();
+        assert_eq!(settings.place, Place::Url("https://file/".into()));
+        assert_eq!((settings.format, settings.insecure), (Format::Csv, true));
+        let login = settings.credentials.unwrap();
+        assert_eq!((login.login.as_str(), login.tenant.as_deref()), ("filed", Some("*")));
+
+        let settings =
+            load(&["vm", "get"], &[config, ("QVD_URL", "https://env/"), ("QVD_LOGIN", "env")]).unwrap();
+        assert_eq!(settings.place, Place::Url("https://env/".into()));
+        assert_eq!(settings.credentials.unwrap().login, "env");
+        // Options may stand anywhere, their values may be words of the language.
+        let arguments = ["vm", "-l", "admin", "get", "--socket", "/s", "-f", "json"];
+        let settings = load(&arguments, &[config, ("QVD_LOGIN", "env")]).unwrap();
+        assert_eq!(settings.place, Place::Socket("/s".into()));
+        assert_eq!((settings.format, settings.credentials.unwrap().login.as_str()), (Format::Json, "admin"));
+    }
+
+    #[test]
+    fn what_cannot_be_understood_is_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("qa.conf");
+        std::fs::write(&file, "qa.url = https://a/\nqa.insecure = perhaps\n").unwrap();
+        let error = load(&[], &[("QVD_CONFIG", file.to_str().unwrap())]).unwrap_err();
+        assert!(error.to_string().contains("qa.insecure"), "{error}");
+        std::fs::write(&file, "no entry\n").unwrap();
+        let error = load(&[], &[("QVD_CONFIG", file.to_str().unwrap())]).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("qa.conf"), "{error}");
+    }
+}

@@ -138,18 +138,30 @@ pub(crate) async fn create_in(
     let object = request.checked.action.object;
     resolve_names(tx, request, &mut new).await?;
     let tenant = owner(tx, request, &new).await?;
+    let mut chosen = false;
     if object == Object::Vm && new.value("ip").is_none() {
+        chosen = true;
         let ip = free_address(tx, &new).await?;
         let field = request.checked.entity.field("ip").ok_or_else(|| internal("ip"))?;
         new.set(field, ip.to_string());
     }
     if object == Object::Di && new.value("version").is_none() {
+        chosen = true;
         let version = qvd_db::admin::images::next_version(tx, new.id("osf_id")?).await?;
         let field = request.checked.entity.field("version").ok_or_else(|| internal("version"))?;
         new.set(field, version);
     }
     let values: Vec<_> = new.values.iter().map(|(f, v)| (f.name, v.as_deref())).collect();
-    let id = write::insert(tx, object, &values, &request.circumstances.caller.creator()).await?;
+    let inserted = write::insert(tx, object, &values, &request.circumstances.caller.creator()).await;
+    let id = inserted.map_err(|error| match error.violation() {
+        // A free address or version that somebody else took at the same time: the next try finds another.
+        Some((_, Some(constraint)))
+            if chosen && ["_ip", "_version"].iter().any(|c| constraint.contains(c)) =>
+        {
+            Refusal::Race(error)
+        }
+        _ => error.into(),
+    })?;
     if object == Object::Vm {
         super::update::check_expiration(tx, id).await?;
     }

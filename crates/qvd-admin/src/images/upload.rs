@@ -49,7 +49,7 @@ pub(crate) async fn receive(
 fn renamed(refusal: Refusal, name: &str) -> Refusal {
     match refusal {
         Refusal::Known { status, info, .. } => Refusal::Known { status, object: Some(name.to_owned()), info },
-        other @ Refusal::Database(_) => other,
+        other => other,
     }
 }
 

@@ -88,6 +88,34 @@ async fn what_is_not_an_image_leaves_nothing_behind() {
     it.stop().await;
 }
 
+/// Neither the usual limit of request bodies nor a buffer stands in the way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_of_some_megabytes_arrives_whole() {
+    let it = Installation::start("large").await;
+    it.qa4(&["osf", "new", "name=office"]).await.unwrap();
+    let path = it.path("large.tar");
+    let mut archive = tar::Builder::new(fs::File::create(&path).unwrap());
+    let mut state = 1_u32;
+    let content: Vec<u8> = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state.to_be_bytes()[0]
+    })
+    .take(9 << 20)
+    .collect();
+    let mut header = tar::Header::new_gnu();
+    header.set_size(content.len() as u64);
+    header.set_cksum();
+    archive.append_data(&mut header, "sbin/init", content.as_slice()).unwrap();
+    archive.into_inner().unwrap();
+    it.qa4(&["di", "new", &format!("path={},osf=office", path.display())]).await.unwrap();
+    assert_eq!(fs::read(it.path("images/10000-large.tar")).unwrap(), fs::read(&path).unwrap());
+    // One megabyte is allowed, and the rest of the file is not kept.
+    it.qa4(&["config", "set", "key=api.upload.max,value=1"]).await.unwrap();
+    assert_eq!(code(it.qa4(&["di", "new", &format!("file={},osf=office", path.display())]).await), 9003);
+    assert_eq!(files_in(&it.path("images")), ["10000-large.tar"]);
+    it.stop().await;
+}
+
 /// A process that ends during an import leaves a row and a part; the next one cleans up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn interrupted_imports_are_given_up_at_the_next_start() {

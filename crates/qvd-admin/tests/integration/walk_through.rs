@@ -121,3 +121,33 @@ async fn settings_are_set_listed_and_reset() {
     assert_eq!(own[0]["default_value"], "global");
     it.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn vms_made_at_the_same_time_get_different_addresses() {
+    let it = Installation::start("addresses").await;
+    it.qa4(&["osf", "new", "name=office"]).await.unwrap();
+    it.qa4(&["user", "new", "name=ann,password=p"]).await.unwrap();
+    let arguments: Vec<String> = (0..8).map(|n| format!("name=vm{n},user=ann,osf=office")).collect();
+    let made = arguments.iter().map(|a| ["vm", "new", a.as_str()]);
+    let made = made.collect::<Vec<_>>();
+    let outcomes = futures_util::future::join_all(made.iter().map(|a| it.qa4(a))).await;
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+    let rows = it.rows(&["vm", "get", "ip"]).await;
+    let distinct: std::collections::HashSet<_> = rows.iter().map(|r| r["ip"].as_str().unwrap()).collect();
+    assert_eq!(distinct.len(), 8);
+    it.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_script_stops_at_the_first_failure_and_says_where() {
+    let it = Installation::start("scripts").await;
+    let script = it.path("script");
+    std::fs::write(&script, "# flavours\nosf new name=a\nosf nothing del # not there\nosf new name=b\n")
+        .unwrap();
+    let name = script.display().to_string();
+    assert_eq!(crate::code(it.qa4(&["--file", &name]).await), 1300);
+    assert_eq!(it.rows(&["osf", "get", "name"]).await.len(), 1);
+    assert_eq!(it.qa4(&["--file", &name, "--keep-going"]).await.unwrap_err().exit_code(), 7);
+    assert_eq!(it.rows(&["osf", "get", "name"]).await.len(), 2);
+    it.stop().await;
+}
