@@ -5,11 +5,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use qvd_auth::{Backoff, Hasher};
-use qvd_db::{Database, Settings};
+use qvd_db::Database;
 use qvd_model::TenantId;
 use qvd_runtime::config::Row;
-use qvd_runtime::{Config, Drain, Values};
-use secrecy::SecretString;
+use qvd_runtime::{Config, Drain};
 
 use crate::check::Rules;
 use crate::error::Error;
@@ -58,19 +57,6 @@ impl App {
     pub(crate) fn with_backoff<T>(&self, work: impl FnOnce(&mut Backoff) -> T) -> T {
         work(&mut self.backoff.lock().unwrap_or_else(PoisonError::into_inner))
     }
-}
-
-/// How to reach the database.
-pub(crate) fn settings(values: &Values) -> Result<Settings, Error> {
-    Ok(Settings {
-        hosts: values.list("database.host")?,
-        port: values.int("database.port")?,
-        name: values.text("database.name")?,
-        user: values.text("database.user")?,
-        password: values.optional("database.password")?.map(SecretString::from),
-        connect_timeout: values.seconds("internal.database.client.connect.timeout")?,
-        pool_size: values.int("internal.database.pool.size")?,
-    })
 }
 
 /// Settings of tenants as they are stored.

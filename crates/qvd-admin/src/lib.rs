@@ -24,7 +24,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use qvd_db::{Database, Listener};
+use qvd_db::{Database, Listener, Settings};
 use qvd_model::notify;
 use qvd_runtime::{Config, Drain};
 use tokio::sync::oneshot;
@@ -55,7 +55,7 @@ pub async fn run_announced(
     bound: oneshot::Sender<SocketAddr>,
 ) -> Result<(), Error> {
     let values = config.now();
-    let settings = app::settings(&values)?;
+    let settings = Settings::from_keys(|key| values.optional(key).map_err(Error::from))?;
     let database = Database::new(&settings)?;
     let listeners = Listeners::open(&values)?;
     let tasks = Drain::new(stop.child_token());

@@ -54,6 +54,27 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Settings out of the configuration keys `database.*`; `value` looks one up.
+    pub fn from_keys<E: From<Error>>(value: impl Fn(&str) -> Result<Option<String>, E>) -> Result<Self, E> {
+        let text =
+            |key: &str| value(key)?.ok_or_else(|| E::from(Error::Settings(format!("{key} is not set"))));
+        let wrong = |key: &str| E::from(Error::Settings(format!("{key} is not a number that fits")));
+        let limit = "internal.database.client.connect.timeout";
+        let seconds: f64 = text(limit)?.parse().map_err(|_| wrong(limit))?;
+        let hosts = text("database.host")?;
+        Ok(Self {
+            hosts: hosts.split(',').map(str::trim).filter(|h| !h.is_empty()).map(str::to_owned).collect(),
+            port: text("database.port")?.parse().map_err(|_| wrong("database.port"))?,
+            name: text("database.name")?,
+            user: text("database.user")?,
+            password: value("database.password")?.map(SecretString::from),
+            connect_timeout: Duration::try_from_secs_f64(seconds).map_err(|_| wrong(limit))?,
+            pool_size: text("internal.database.pool.size")?
+                .parse()
+                .map_err(|_| wrong("internal.database.pool.size"))?,
+        })
+    }
+
     /// The driver's form of the settings.
     pub fn driver(&self) -> tokio_postgres::Config {
         let mut config = tokio_postgres::Config::new();

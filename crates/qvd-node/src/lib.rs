@@ -28,7 +28,6 @@ use qvd_db::{Database, Listener, Settings};
 use qvd_model::HostState;
 use qvd_runtime::config::Row;
 use qvd_runtime::{Config, Drain, Values};
-use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -53,7 +52,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
     let values = config.now();
     let name = values.text("nodename")?;
     let _lock = lock(&values.path("internal.hkd.lock.path")?)?;
-    let settings = settings(&values)?;
+    let settings = Settings::from_keys(|key| values.optional(key).map_err(Error::from))?;
     let database = Database::new(&settings)?;
     if !reach(&database, &stop).await? {
         return Ok(());
@@ -133,18 +132,6 @@ fn lock(path: &Path) -> Result<Flock<std::fs::File>, Error> {
     let file = std::fs::File::options().create(true).append(true).open(path).map_err(io)?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock)
         .map_err(|_| Error::Locked { path: path.display().to_string() })
-}
-
-fn settings(values: &Values) -> Result<Settings, Error> {
-    Ok(Settings {
-        hosts: values.list("database.host")?,
-        port: values.int("database.port")?,
-        name: values.text("database.name")?,
-        user: values.text("database.user")?,
-        password: values.optional("database.password")?.map(SecretString::from),
-        connect_timeout: values.seconds("internal.database.client.connect.timeout")?,
-        pool_size: values.int("internal.database.pool.size")?,
-    })
 }
 
 /// Waits for the database. `false`: the daemon was asked to stop meanwhile.

@@ -23,7 +23,7 @@ mod stream;
 mod watch;
 mod work;
 
-use qvd_db::{Database, Listener};
+use qvd_db::{Database, Listener, Settings};
 use qvd_runtime::{Config, Drain};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -60,12 +60,13 @@ pub async fn run_on(config: Config, listener: TcpListener, stop: CancellationTok
 
 struct Prepared {
     database: Database,
-    settings: qvd_db::Settings,
+    settings: Settings,
 }
 
 /// Waits for the database and reads the configuration rows. `None`: asked to stop meanwhile.
 async fn prepare(config: &Config, stop: &CancellationToken) -> Result<Option<Prepared>, Error> {
-    let settings = settings::database(&config.now())?;
+    let values = config.now();
+    let settings = Settings::from_keys(|key| values.optional(key).map_err(Error::from))?;
     let database = Database::new(&settings)?;
     loop {
         match database.check_schema().await {

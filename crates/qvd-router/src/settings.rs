@@ -2,32 +2,19 @@
 
 use std::time::Duration;
 
+use qvd_db::Database;
 use qvd_db::configs;
 use qvd_db::placement::Policy;
-use qvd_db::{Database, Settings};
 use qvd_logic::placement::Weights;
 use qvd_logic::session::Limits;
 use qvd_relay::{ServerTls, TlsMaterial};
 use qvd_runtime::Values;
 use qvd_runtime::config::ConfigError;
-use secrecy::SecretString;
 
 use crate::Error;
 
 /// How long tasks that were told to end may take.
 pub(crate) const LAST_WORDS: Duration = Duration::from_secs(5);
-
-pub(crate) fn database(values: &Values) -> Result<Settings, ConfigError> {
-    Ok(Settings {
-        hosts: values.list("database.host")?,
-        port: values.int("database.port")?,
-        name: values.text("database.name")?,
-        user: values.text("database.user")?,
-        password: values.optional("database.password")?.map(SecretString::from),
-        connect_timeout: values.seconds("internal.database.client.connect.timeout")?,
-        pool_size: values.int("internal.database.pool.size")?,
-    })
-}
 
 /// How long sessions may go on after the router was told to stop.
 pub(crate) fn drain(values: &Values) -> Duration {
