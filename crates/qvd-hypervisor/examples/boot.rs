@@ -49,7 +49,7 @@ async fn main() {
     let (address, prefix): (Ipv4Addr, u8) = (address.parse().unwrap(), prefix.parse().unwrap());
     let rounds = rounds.first().map_or(3, |rounds| rounds.parse().unwrap());
 
-    let storage = tempfile::TempDir::new().unwrap();
+    let storage = tempfile::TempDir::with_prefix("qvd-boot-").unwrap();
     let at = |name: &str| storage.path().join(name);
     let directories = Directories {
         images: Path::new(image).parent().unwrap().to_owned(),
