@@ -1,0 +1,115 @@
+//! Running one daemon in the foreground.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+use qvd_runtime::Config;
+
+/// The daemons.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Service {
+    /// The node daemon.
+    #[value(name = "qvd-hkd")]
+    Hkd,
+    /// The router.
+    #[value(name = "qvd-l7r")]
+    L7r,
+    /// The administration API.
+    #[value(name = "qvd-api")]
+    Api,
+}
+
+/// How to run it.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Configuration file [default: /etc/qvd/node.conf, for the API /etc/qvd/api.conf].
+    #[arg(short = 'f', long, value_name = "FILE")]
+    config_file: Option<PathBuf>,
+    /// Stay in the foreground and log to the screen as well; daemons always stay in the foreground.
+    #[arg(short = 'X')]
+    foreground: bool,
+    /// Check the configuration and end.
+    #[arg(long)]
+    check_config: bool,
+}
+
+/// A wrong configuration, by the convention of `sysexits`.
+const CONFIGURATION: u8 = 78;
+
+/// Runs a daemon until it is told to stop.
+pub fn run(service: Service, options: Options) -> ExitCode {
+    match start(service, &options) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("{}: {error:#}", name(service));
+            ExitCode::from(CONFIGURATION)
+        }
+    }
+}
+
+fn start(service: Service, options: &Options) -> Result<ExitCode> {
+    end_with_supervisor()?;
+    let default = match service {
+        Service::Api => "/etc/qvd/api.conf",
+        Service::Hkd | Service::L7r => "/etc/qvd/node.conf",
+    };
+    let file = options.config_file.clone().unwrap_or_else(|| PathBuf::from(default));
+    let config = Config::load(&[file])?;
+    let values = config.now();
+    let problems = values.problems();
+    if options.check_config {
+        return Ok(tell(&problems));
+    }
+    let log_key = if service == Service::Api { "log.api.filename" } else { "log.filename" };
+    qvd_runtime::log::init(&values, log_key, options.foreground)?;
+    for problem in problems {
+        tracing::warn!("{problem}");
+    }
+    let outcome = runtime()?.block_on(async {
+        let stop = qvd_runtime::signals::stop_token().context("cannot listen to signals")?;
+        anyhow::Ok(match service {
+            Service::Hkd => qvd_node::run(config, stop).await.map_err(|e| (e.exit_code(), e.to_string())),
+            Service::L7r => qvd_router::run(config, stop).await.map_err(|e| (1, e.to_string())),
+            Service::Api => qvd_admin::run(config, stop).await.map_err(|e| (1, e.to_string())),
+        })
+    })?;
+    Ok(match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err((code, problem)) => {
+            tracing::error!("{problem}");
+            eprintln!("{}: {problem}", name(service));
+            ExitCode::from(code)
+        }
+    })
+}
+
+fn tell(problems: &[String]) -> ExitCode {
+    for problem in problems {
+        eprintln!("{problem}");
+    }
+    if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(CONFIGURATION) }
+}
+
+/// A daemon that `qvd up` started must not outlive its supervisor, whose sockets and database it uses.
+fn end_with_supervisor() -> Result<()> {
+    if std::env::var_os("QVD_SUPERVISED").is_some() {
+        nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM)?;
+    }
+    Ok(())
+}
+
+/// The name of its program.
+fn name(service: Service) -> &'static str {
+    match service {
+        Service::Hkd => "qvd-hkd",
+        Service::L7r => "qvd-l7r",
+        Service::Api => "qvd-api",
+    }
+}
+
+/// The runtime of all commands.
+pub fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")
+}
