@@ -20,7 +20,7 @@ fn invalid(result: &Result<impl std::fmt::Debug, Error>) -> bool {
 }
 
 /// Unpacks a whole image after `change`, and expects it to be refused with nothing left, inside or outside.
-async fn is_refused(what: &str, change: impl FnOnce(&mut Archive)) {
+async fn is_refused(what: &str, change: impl FnOnce(&mut Archive)) -> String {
     let storage = Storage::new();
     let mut archive = Archive::image();
     change(&mut archive);
@@ -30,6 +30,7 @@ async fn is_refused(what: &str, change: impl FnOnce(&mut Archive)) {
     assert!(invalid(&result), "{what}: {result:?}");
     assert_eq!(storage.bases(), Vec::<String>::new(), "{what}");
     assert_eq!(listing(&storage.directories.images), before, "{what}");
+    result.unwrap_err().to_string()
 }
 
 #[tokio::test]
@@ -70,6 +71,17 @@ async fn contradictions_are_refused() {
         a.entry(EntryType::Symlink, "a", "", b"");
     })
     .await;
+}
+
+#[tokio::test]
+async fn names_that_would_fill_the_memory_are_refused() {
+    let long = vec![b'x'; 8 << 20];
+    for kind in [EntryType::GNULongName, EntryType::XHeader] {
+        let refused = is_refused("long names", |a| {
+            a.entry(kind, "long", "", &long).file("a", b"x");
+        });
+        assert!(refused.await.contains("names and attributes"));
+    }
 }
 
 #[tokio::test]

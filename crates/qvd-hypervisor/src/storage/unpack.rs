@@ -5,6 +5,7 @@
 //! other than the harmless ones are left out (`/dev` of a container is its own), as are attributes that would
 //! steer overlayfs.
 
+use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -69,13 +70,19 @@ pub(super) struct Job<'a> {
 pub(super) fn unpack(job: &Job<'_>, file: File, destination: &Path) -> Result<Hash, Error> {
     let (reader, hash) = hashed(Watched { inner: file, read: 0, job });
     let reader = decoder(job.compression, Box::new(reader)).map_err(|error| job.unreadable(error))?;
-    let mut archive = tar::Archive::new(reader.take(job.limits.bytes));
+    let allowance = Rc::new(Cell::new(HEADERS));
+    let reader = Metered { inner: reader.take(job.limits.bytes), allowance: allowance.clone() };
+    let mut archive = tar::Archive::new(reader);
     let mut tree = Unpacked::new(job, destination)?;
     for entry in archive.entries().map_err(|error| job.unreadable(error))? {
-        tree.add(&mut entry.map_err(|error| job.unreadable(error))?)?;
+        let mut entry = entry.map_err(|error| job.unreadable(error))?;
+        allowance.set(u64::MAX);
+        tree.add(&mut entry)?;
+        io::copy(&mut entry, &mut io::sink()).map_err(|error| job.unreadable(error))?;
+        allowance.set(HEADERS);
     }
     tree.finish()?;
-    let mut reader = archive.into_inner();
+    let mut reader = archive.into_inner().inner;
     // The hash is that of the whole file: archives end before their last padding.
     io::copy(&mut reader, &mut io::sink()).map_err(|error| job.unreadable(error))?;
     if reader.limit() == 0 {
@@ -113,6 +120,26 @@ impl Read for Watched<'_> {
         let count = self.inner.read(buffer)?;
         self.read += count as u64;
         (self.job.told)(self.read);
+        Ok(count)
+    }
+}
+
+/// Bytes that names and attributes of one entry may take: they are held in memory.
+const HEADERS: u64 = 4 << 20;
+
+/// Lets no more pass than is allowed for now.
+struct Metered<R> {
+    inner: R,
+    allowance: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for Metered<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        match self.allowance.get().checked_sub(count as u64) {
+            Some(left) => self.allowance.set(left),
+            None => return Err(io::Error::other("names and attributes of an entry are too long")),
+        }
         Ok(count)
     }
 }
