@@ -29,7 +29,11 @@ impl Circumstances {
         source: Option<String>,
         address: String,
     ) -> Self {
-        let arguments = masked(&Value::Object(arguments.clone())).to_string();
+        let mut text = masked(&Value::Object(arguments.clone())).to_string();
+        if text.len() > MAX_ARGUMENTS {
+            text = json!({ "left_out": format!("{} bytes", text.len()) }).to_string();
+        }
+        let arguments = text;
         Self { caller, action, arguments, source, address }
     }
 
@@ -118,6 +122,9 @@ fn masked(value: &Value) -> Value {
         other => other.clone(),
     }
 }
+
+/// Arguments that are longer are not kept: a change of many objects writes them once for each.
+const MAX_ARGUMENTS: usize = 64 << 10;
 
 /// What stands for a secret.
 pub(crate) const MASK: &str = "**********";

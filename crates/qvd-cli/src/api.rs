@@ -1,6 +1,7 @@
 //! Calls of the API in its own terms: envelopes and answers (`spec/api.md` 3.1 and 6.1).
 
 use std::io::{IsTerminal, stdin};
+use std::time::Duration;
 
 use qvd_model::action::{Object, Status, Verb, action_for};
 use qvd_model::filter::{Filter, json};
@@ -91,14 +92,23 @@ impl Api {
     async fn exchange(&mut self, path: &str, envelope: &Map<String, Value>) -> Result<Answer, Error> {
         let body = serde_json::to_vec(envelope).map_err(|e| Error::Usage(e.to_string()))?;
         let sid = self.session.as_ref().and_then(|s| s.sid.clone());
-        let bytes = self.connection.send(path, "application/json", sid.as_deref(), whole(body)).await?;
+        let bytes = self
+            .connection
+            .send(path, "application/json", sid.as_deref(), whole(body), Duration::ZERO)
+            .await?;
         answer(&bytes, self.connection.place())
     }
 
-    /// Sends a body of its own kind, on the session of an earlier call.
-    pub async fn send(&mut self, path: &str, content_type: &str, body: Body) -> Result<Answer, Error> {
+    /// Sends a body of its own kind, on the session of an earlier call; it may take `more` time than others.
+    pub async fn send(
+        &mut self,
+        path: &str,
+        content_type: &str,
+        body: Body,
+        more: Duration,
+    ) -> Result<Answer, Error> {
         let sid = self.session.as_ref().and_then(|s| s.sid.clone());
-        let bytes = self.connection.send(path, content_type, sid.as_deref(), body).await?;
+        let bytes = self.connection.send(path, content_type, sid.as_deref(), body, more).await?;
         answer(&bytes, self.connection.place())
     }
 

@@ -149,9 +149,14 @@ async fn upload(context: &mut Context<'_>, call: &mut Call, path: &Path) -> Resu
     let last = futures_util::stream::once(async move { Ok(Frame::data(Bytes::from(tail))) });
     let body: Body = BodyExt::boxed(StreamBody::new(first.chain(file).chain(last)));
     let content_type = format!("multipart/form-data; boundary={boundary}");
-    let answer = context.api.send("/api/di/upload", &content_type, body).await;
+    let answer = context.api.send("/api/di/upload", &content_type, body, allowance(size)).await;
     bar.finish_and_clear();
     answer
+}
+
+/// The time that a file of this size may take: a slow line carries 64 KiB in a second.
+const fn allowance(size: u64) -> Duration {
+    Duration::from_secs(size >> 16)
 }
 
 /// Everything of the form that comes before the bytes of the file.

@@ -93,13 +93,14 @@ impl Connection {
         Ok(Self { sender, host, prefix, place, timeout })
     }
 
-    /// Sends a request and reads the whole answer.
+    /// Sends a request and reads the whole answer. `more` is what the body may take beyond the usual time.
     pub async fn send(
         &mut self,
         path: &str,
         content_type: &str,
         sid: Option<&str>,
         body: Body,
+        more: Duration,
     ) -> Result<Vec<u8>, Error> {
         let mut request = Request::builder()
             .method(Method::POST)
@@ -117,9 +118,8 @@ impl Connection {
             let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
             Ok(body.map_err(|e| unreachable(&place, e))?.to_bytes().to_vec())
         };
-        tokio::time::timeout(self.timeout, exchange)
-            .await
-            .map_err(|_| Error::Timeout(self.timeout.as_secs()))?
+        let limit = self.timeout.saturating_add(more);
+        tokio::time::timeout(limit, exchange).await.map_err(|_| Error::Timeout(limit.as_secs()))?
     }
 
     /// Where it leads, for messages.

@@ -2,6 +2,7 @@
 //! publish one, with the permissions of that.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::multipart::Field;
 use axum::extract::{FromRequest, Multipart, Request as HttpRequest, State};
@@ -10,12 +11,17 @@ use axum::response::Response;
 use qvd_model::action::{Action, Object, Status, Verb, action_for};
 use serde_json::json;
 
-use super::{Call, Outcome, admit, answer, cookie, parameters, read};
+use super::{Call, MAX_ENVELOPE, Outcome, admit, answer, cookie, parameters, read};
 use crate::app::App;
 use crate::envelope::Envelope;
 use crate::images::{import, publish as publication, upload as receiving};
 use crate::refusal::Refusal;
 use crate::session::Peer;
+
+/// How long the rest of a refused upload is read.
+const KNOWN_PATIENCE: Duration = Duration::from_secs(600);
+/// The same, when nobody knows who sends it.
+const STRANGER_PATIENCE: Duration = Duration::from_secs(2);
 
 fn creation() -> Result<&'static Action, Refusal> {
     action_for(Object::Di, Verb::Create).ok_or_else(|| Refusal::new(Status::Internal))
@@ -40,17 +46,27 @@ async fn received(app: &Arc<App>, request: HttpRequest) -> Outcome {
     let (cookie, method) = (cookie(request.headers()), request.method().clone());
     let broken = |e: String| Refusal::new(Status::NoFilePart).because(e);
     let mut form = Multipart::from_request(request, &()).await.map_err(|e| broken(e.to_string()))?;
-    while let Some(field) = form.next_field().await.map_err(|e| broken(e.to_string()))? {
+    let mut room = MAX_ENVELOPE;
+    while let Some(mut field) = form.next_field().await.map_err(|e| broken(e.to_string()))? {
         let name = field.name().unwrap_or_default().to_owned();
         if name != "file" {
-            let text = field.text().await.map_err(|e| broken(e.to_string()))?;
-            known.push((name, text));
+            let mut text = Vec::new();
+            while let Some(chunk) = field.chunk().await.map_err(|e| broken(e.to_string()))? {
+                room = room.checked_sub(chunk.len()).ok_or_else(|| Refusal::new(Status::TooLarge))?;
+                text.extend_from_slice(&chunk);
+            }
+            known.push((name, String::from_utf8(text).map_err(|_| Refusal::new(Status::NotJson))?));
             continue;
         }
         let outcome = admitted_file(app, known, Origin { cookie, peer, method }, field).await;
-        if outcome.is_err() {
-            // A client that is still sending would see a broken connection instead of the reason.
-            while let Ok(Some(_)) = form.next_field().await {}
+        if let Err(refusal) = &outcome {
+            // A client that is still sending would see a broken connection instead of the reason. Strangers are
+            // not listened to for long.
+            let known = refusal.status() != Status::NotAuthenticated;
+            let patience = if known { KNOWN_PATIENCE } else { STRANGER_PATIENCE };
+            let rest = async { while let Ok(Some(_)) = form.next_field().await {} };
+            // Whoever has not finished by then has to do without the reason.
+            let _ = tokio::time::timeout(patience, rest).await;
         }
         return outcome;
     }
