@@ -29,11 +29,9 @@ pub async fn show(link: Link, screen: &Screen, settings: &ProxySettings) -> Resu
     }
     let ended = Duplex::default().run(&mut proxy.stream, &mut stream).await;
     duplex::close(&mut stream).await;
-    let (status, said) = proxy.end().await;
-    let orderly = status.is_some_and(|status| status.success());
+    let Some(complaint) = proxy.end().await else { return Ok(Ending::Left) };
     Ok(match ended.by {
-        _ if orderly => Ending::Left,
-        Side::Client => Ending::ProxyFailed(said),
-        Side::Desktop => Ending::LinkEnded(ended.error.map_or(said, |error| error.to_string())),
+        Side::Client => Ending::ProxyFailed(complaint),
+        Side::Desktop => Ending::LinkEnded(ended.error.map_or(complaint, |error| error.to_string())),
     })
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -18,7 +18,7 @@ const DIAL_LIMIT: Duration = Duration::from_secs(20);
 /// Time for nxproxy to end after its link has ended.
 const END_LIMIT: Duration = Duration::from_secs(5);
 /// Lines of output that are kept to explain an end.
-const KEPT_LINES: usize = 12;
+const KEPT_LINES: usize = 24;
 /// The offset that nxproxy adds to a display number.
 const BASE: u16 = qvd_wire::nx::PORT_BASE;
 
@@ -67,8 +67,8 @@ impl Proxy {
             dialed = tokio::time::timeout(DIAL_LIMIT, accept(&listener)) => dialed,
             status = child.wait() => {
                 let status = status.map_err(failed)?;
-                let said = explain(output).await;
-                return Err(ConnectError::Proxy(format!("it ended with {status}: {said}")));
+                let said = complaint(output).await.unwrap_or_else(|| status.to_string());
+                return Err(ConnectError::Proxy(format!("it ended: {said}")));
             }
         };
         match dialed {
@@ -77,19 +77,24 @@ impl Proxy {
         }
     }
 
-    /// Closes the connection and waits for nxproxy to end, which draws its last and says why.
-    pub(crate) async fn end(self) -> (Option<ExitStatus>, String) {
+    /// Closes the connection and waits for nxproxy to end. It has nothing to complain about if both sides
+    /// took leave of each other; its exit status is 0 either way.
+    pub(crate) async fn end(self) -> Option<String> {
         let Self { mut child, output, stream } = self;
         drop(stream);
         let status = match tokio::time::timeout(END_LIMIT, child.wait()).await {
-            Ok(status) => status.ok(),
+            Ok(status) => status,
             Err(_) => {
                 // It may end this moment.
                 let _ = child.kill().await;
-                None
+                return Some(format!("nxproxy did not end within {END_LIMIT:?}"));
             }
         };
-        (status, explain(output).await)
+        match (complaint(output).await, status) {
+            (None, Ok(status)) if !status.success() => Some(format!("nxproxy ended with {status}")),
+            (None, Err(error)) => Some(error.to_string()),
+            (complaint, _) => complaint,
+        }
     }
 }
 
@@ -131,12 +136,13 @@ async fn read_output(pipe: Option<tokio::process::ChildStderr>, verbose: bool) -
     kept
 }
 
-/// The last thing that nxproxy said about an error.
-async fn explain(output: JoinHandle<VecDeque<String>>) -> String {
+/// What nxproxy complained about first; what follows are consequences and advice.
+async fn complaint(output: JoinHandle<VecDeque<String>>) -> Option<String> {
     let lines = output.await.unwrap_or_default();
-    let telling = |line: &&String| line.starts_with("Error:") || line.contains("PANIC!");
-    let line = lines.iter().rev().find(telling).or_else(|| lines.back());
-    line.cloned().unwrap_or_default()
+    let texts = lines
+        .iter()
+        .filter_map(|line| line.strip_prefix("Error:").or(line.split_once("PANIC!").map(|p| p.1)));
+    texts.map(|text| text.trim().trim_end_matches('.').to_owned()).next()
 }
 
 #[cfg(test)]
