@@ -1,8 +1,9 @@
 //! The public NX port: one peer is let through to the X server's private socket, the one whose `x_start` is
 //! pending.
 
+use std::io::ErrorKind;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use qvd_wire::nx::{self, Greeting};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -19,6 +21,9 @@ use crate::machine::Event;
 
 /// How long an admitted peer may take to show that it is an nxproxy: its client starts one meanwhile.
 const GREETING_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long the X server may take from making its socket to listening on it.
+const LISTEN_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long a silent peer may stay away before its connection counts as lost.
 const PEER_LIMIT: Duration = Duration::from_secs(60);
@@ -131,7 +136,7 @@ async fn splice(mut stream: TcpStream, ticket: &Ticket) -> Result<(), LinkError>
     setsockopt(&stream, sockopt::TcpUserTimeout, &u32::try_from(PEER_LIMIT.as_millis()).unwrap_or(u32::MAX))?;
     let first = tokio::time::timeout(GREETING_LIMIT, greeting(&mut stream));
     let first = first.await.map_err(|_| LinkError::Silent)??;
-    let mut server = UnixStream::connect(&ticket.link).await?;
+    let mut server = connect(&ticket.link).await?;
     let owner = server.peer_cred()?;
     if owner.uid() != ticket.uid || owner.pid() != Some(ticket.pid) {
         return Err(LinkError::Foreign);
@@ -145,6 +150,19 @@ async fn splice(mut stream: TcpStream, ticket: &Ticket) -> Result<(), LinkError>
         result = tokio::io::copy(&mut from_server, &mut to_peer) => result?,
     };
     Ok(())
+}
+
+/// Connects to the X server, whose socket appears a moment before it listens, and nothing tells when it does.
+async fn connect(link: &Path) -> std::io::Result<UnixStream> {
+    let deadline = Instant::now() + LISTEN_LIMIT;
+    loop {
+        match UnixStream::connect(link).await {
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused && Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            result => return result,
+        }
+    }
 }
 
 /// Reads until the peer has shown that it is an nxproxy.

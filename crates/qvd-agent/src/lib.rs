@@ -15,6 +15,7 @@ mod gate;
 mod hooks;
 pub mod init;
 mod launch;
+mod leftover;
 mod machine;
 mod owner;
 mod parameters;

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
@@ -18,12 +19,16 @@ use tracing::{info, warn};
 use crate::gate::{Gate, Ticket};
 use crate::hooks::{self, Moment};
 use crate::launch::{LaunchError, Session};
+use crate::leftover;
 use crate::machine::{Effect, Event, Refused, State};
 use crate::parameters::Parameters;
 use crate::prepare::{self, Answer, Outcome};
 use crate::provision::Wanted;
 use crate::settings::Settings;
 use crate::watch::Watch;
+
+/// When the X server is woken after a signal: at once, and again in case it was busy starting.
+const WAKE_UPS: [Duration; 3] = [Duration::ZERO, Duration::from_millis(500), Duration::from_secs(2)];
 
 /// What routers and nodes ask of the session.
 #[derive(Debug)]
@@ -74,6 +79,7 @@ pub(crate) struct Owner {
     request: Option<Box<Start>>,
     client: Option<Client>,
     preparation: Option<AbortHandle>,
+    waking: Option<AbortHandle>,
     session: Option<Session>,
     watch: Option<Watch>,
     server: Option<Child>,
@@ -112,6 +118,7 @@ impl Owner {
             request: None,
             client: None,
             preparation: None,
+            waking: None,
             session: None,
             watch: None,
             server: None,
@@ -127,6 +134,7 @@ impl Owner {
 
     /// Owns the session until the service stops, which ends it.
     pub(crate) async fn run(mut self, mut inbox: Inbox) {
+        leftover::end(&self.settings).await;
         self.moment(hooks::DISCONNECTED);
         let mut stopping = false;
         while !(stopping && self.state == State::Stopped) {
@@ -277,11 +285,17 @@ impl Owner {
 
     fn launch(&mut self) -> Result<(), Failure> {
         let (Some(session), Some(client)) = (&self.session, &self.client) else { return Ok(()) };
+        leftover::unlock(&self.settings);
         session.write_options(&self.settings, &client.values).map_err(|e| launch_failure(&e))?;
         let directory = self.settings.session_directory();
         let watch = Watch::new(&directory, session.state_file(), session.link());
         self.watch = Some(watch.map_err(|e| Failure::new(FailureCode::AgentFailed, e.to_string()))?);
         self.server = Some(session.start_server(&self.settings).map_err(|e| launch_failure(&e))?);
+        if let Some(pid) = pid(&self.server)
+            && let Err(error) = leftover::remember(&self.settings, pid)
+        {
+            warn!("cannot remember the X server for a later agent: {error}");
+        }
         Ok(())
     }
 
@@ -314,7 +328,7 @@ impl Owner {
         }
     }
 
-    fn signal(&self, signal: Signal) {
+    fn signal(&mut self, signal: Signal) {
         // An X server that was reaped has no pid any more, so nobody else can be hit.
         let Some(pid) = pid(&self.server) else { return };
         if let Err(error) = kill(pid, signal) {
@@ -323,7 +337,13 @@ impl Owner {
         // nxagent looks at its signals before it sleeps, so one that comes in between waits for the next
         // event, perhaps for minutes when the desktop is idle. A connection is such an event.
         let socket = format!("/tmp/.X11-unix/X{}", self.settings.display);
-        self.drain.spawn(async move { drop(UnixStream::connect(socket).await) });
+        let waking = self.drain.spawn(async move {
+            for pause in WAKE_UPS {
+                tokio::time::sleep(pause).await;
+                drop(UnixStream::connect(&socket).await);
+            }
+        });
+        self.waking.replace(waking.abort_handle()).iter().for_each(AbortHandle::abort);
     }
 
     fn clear(&mut self) {
@@ -333,7 +353,7 @@ impl Owner {
         }
         if let Some(mut desktop) = self.desktop.take() {
             self.drain.spawn(async move {
-                let limit = std::time::Duration::from_secs(5);
+                let limit = Duration::from_secs(5);
                 if tokio::time::timeout(limit, desktop.wait()).await.is_err()
                     && let Some(group) = desktop.id().and_then(|id| i32::try_from(id).ok())
                 {
@@ -342,6 +362,8 @@ impl Owner {
                 }
             });
         }
+        leftover::forget(&self.settings);
+        self.waking.take().iter().for_each(AbortHandle::abort);
         (self.session, self.watch, self.client, self.server) = (None, None, None, None);
     }
 

@@ -142,3 +142,38 @@ async fn what_is_missing_or_wrong_is_named() {
     assert!(failure.detail.contains("super-user"), "{failure}");
     desktop.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_agent_left_behind_is_ended_by_the_next() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = desktop::settings(directory.path());
+    std::fs::create_dir_all(&settings.run).unwrap();
+    let options = directory.path().join("options");
+    let (display, link) = (settings.display, directory.path().join("link"));
+    let line = format!("nx/nx,listen=unix:{}:{display}\n", link.display());
+    std::fs::write(&options, line).unwrap();
+    let mut left = std::process::Command::new(&settings.programs.nxagent)
+        .arg(format!(":{display}"))
+        .args(["-nolisten", "tcp", "-display"])
+        .arg(format!("nx/nx,options={}:{display}", options.display()))
+        .env("HOME", directory.path())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    std::fs::write(settings.run.join("nxagent.pid"), format!("{}\n", left.id())).unwrap();
+    let since = std::time::Instant::now();
+    while !link.exists() {
+        assert!(since.elapsed() < LIMIT, "nxagent does not wait for a client");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let next = settings.clone();
+    // The left one is our child here, so somebody has to reap it while the agent looks for its end.
+    let reaped = tokio::task::spawn_blocking(move || left.wait().unwrap());
+    let desktop = Desktop::start(move |settings| *settings = next).await;
+    desktop.agent.x_start(desktop.parameters(), LIMIT).await.unwrap();
+    reaped.await.unwrap();
+    desktop.state_becomes(SessionState::Listening).await;
+    desktop.end().await;
+    assert!(!settings.run.join("nxagent.pid").exists());
+}

@@ -76,6 +76,11 @@ impl Drop for XServer {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // Killed, it leaves these.
+        let display = self.display;
+        for path in [format!("/tmp/.X{display}-lock"), format!("/tmp/.X11-unix/X{display}")] {
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 

@@ -105,8 +105,13 @@ impl Desktop {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        let log = std::fs::read_to_string(self.settings.log.join("qvd-nxagent.log")).unwrap_or_default();
-        panic!("never {wanted}, but {seen:?}\n{log}");
+        let read = |path: PathBuf| std::fs::read_to_string(path).unwrap_or_default();
+        let agent = read(self.settings.log.join("qvd-nxagent.log"));
+        let proxies: String = std::fs::read_dir(self.directory.path())
+            .unwrap()
+            .map(|entry| read(entry.unwrap().path().join("nxproxy.log")))
+            .collect();
+        panic!("never {wanted}, but {seen:?}\n{agent}\n{proxies}");
     }
 
     /// The id of the window with this title on the session's display.
@@ -143,7 +148,7 @@ pub struct Screen {
 impl Screen {
     pub fn new() -> Self {
         let mut server = Command::new("/usr/bin/Xvfb")
-            .args(["-displayfd", "1", "-screen", "0", "1024x768x24", "-ac", "-nolisten", "tcp"])
+            .args(["-displayfd", "1", "-screen", "0", "1024x768x24", "-ac", "-nolisten", "tcp", "-noreset"])
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
