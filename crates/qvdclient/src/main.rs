@@ -11,6 +11,7 @@ mod session;
 use std::process::ExitCode;
 
 use clap::Parser;
+use nix::sys::resource::{Resource, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::LevelFilter;
 
@@ -39,6 +40,8 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
+    // Memory holds the password, and nxproxy, which inherits the limit, is known to end in a dump.
+    setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(|errno| Failure::System(errno.into()))?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::System)?;
     let code = runtime.block_on(async {

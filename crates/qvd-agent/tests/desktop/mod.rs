@@ -186,6 +186,7 @@ impl Client {
             .arg("-S")
             .arg(format!("localhost:{}", nx.port() - 4000))
             .env_clear()
+            .current_dir(home)
             .env("HOME", home)
             .env("DISPLAY", &screen.display)
             .env("PATH", "/usr/bin:/bin")
