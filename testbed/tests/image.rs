@@ -80,7 +80,7 @@ impl Node {
         let lxc = Lxc {
             programs: Programs { start: "/usr/bin/lxc-start".into(), stop: "/usr/bin/lxc-stop".into() },
             run: at("run"),
-            cgroups: Cgroups::detect(&format!("qvd-image-{}", std::process::id())).unwrap(),
+            cgroups: Cgroups::detect(&cgroup()).unwrap(),
         };
         Self { directory: directory.to_owned(), directories, lxc, _dnsmasq: dnsmasq }
     }
@@ -141,17 +141,28 @@ impl Node {
         let console = [self.directory.join("run/qvd-7/console"), self.directory.join("dnsmasq.log")];
         files.iter().chain(&console).map(|path| fs::read_to_string(path).unwrap_or_default()).collect()
     }
+}
 
-    async fn clear(&self) {
-        self.lxc.end_processes(VM, LIMIT).await.unwrap();
-        self.lxc.undefine(VM).unwrap();
-        unmount_below(&self.directories.root(VM), LIMIT).await.unwrap();
-        discard_overlay(&self.directories, VM, true, false).await.unwrap();
+impl Drop for Node {
+    /// A failed test must not leave more behind than one that passed.
+    fn drop(&mut self) {
+        let (lxc, directories) = (self.lxc.clone(), self.directories.clone());
+        let clear = async move {
+            lxc.end_processes(VM, LIMIT).await.unwrap();
+            lxc.undefine(VM).unwrap();
+            unmount_below(&directories.root(VM), LIMIT).await.unwrap();
+            discard_overlay(&directories, VM, true, false).await.unwrap();
+        };
+        tokio::runtime::Runtime::new().unwrap().block_on(clear);
         for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap() {
-            let _ =
-                fs::remove_dir(hierarchy.unwrap().path().join(format!("qvd-image-{}", std::process::id())));
+            let _ = fs::remove_dir(hierarchy.unwrap().path().join(cgroup()));
         }
     }
+}
+
+/// The control group of all desktops of this program.
+fn cgroup() -> String {
+    format!("qvd-image-{}", std::process::id())
 }
 
 /// Waits until the agent answers.
@@ -232,7 +243,6 @@ async fn live(node: &Node, image: &str) {
         }
         tokio::time::timeout(LIMIT, container.ended()).await.unwrap().unwrap();
     }
-    node.clear().await;
 }
 
 #[test]
