@@ -24,13 +24,15 @@ pub(crate) enum Next {
 /// Answers one request.
 pub(crate) async fn answer(connection: &mut Connection, request: &Request) -> Next {
     let get = request.method == Method::Get;
-    if request.path == "/qvd/ping" && (get || request.method == Method::Head) {
-        let reply = ping(&connection.router);
-        let sent = match get {
-            true => connection.reply(&reply).await,
-            false => connection.send(&reply.head()).await,
-        };
-        return if sent { Next::Another } else { Next::Close };
+    let ping = request.path == "/qvd/ping";
+    if request.method == Method::Head {
+        let reply = if ping { alive(&connection.router) } else { Reply::text(Status::NotFound, "") };
+        // The head only, whatever it says about a body.
+        return if connection.send(&reply.head()).await { Next::Another } else { Next::Close };
+    }
+    if get && ping {
+        let reply = alive(&connection.router);
+        return if connection.reply(&reply).await { Next::Another } else { Next::Close };
     }
     if request.version == Version::Http10 {
         let reply = Reply::text(Status::Version, "HTTP version not supported\r\n");
@@ -57,7 +59,7 @@ pub(crate) async fn answer(connection: &mut Connection, request: &Request) -> Ne
     }
 }
 
-fn ping(router: &Router) -> Reply {
+fn alive(router: &Router) -> Reply {
     match running(router) {
         Ok(_) => Reply::text(Status::Ok, "I am alive!\r\n"),
         Err(reply) => reply,

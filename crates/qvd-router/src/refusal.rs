@@ -1,10 +1,7 @@
 //! Answers that say no: a status, a code for programs, and a sentence.
 
 use qvd_model::{Failure, FailureCode};
-use qvd_wire::http::{Reply, Status};
-
-/// Header field that carries the failure code; clients that do not know it are not disturbed.
-const FAILURE: &str = "X-QVD-Failure";
+use qvd_wire::http::{FAILURE, Reply, Status};
 
 /// A final answer about a failure.
 pub(crate) fn refuse(status: Status, failure: &Failure) -> Reply {

@@ -17,8 +17,8 @@ pub(crate) struct Sessions {
 #[derive(Debug)]
 struct Ear {
     told: watch::Sender<Option<EndReason>>,
-    /// Whether its row was seen without it.
-    missed: bool,
+    /// Whether a row was seen with it; one that still waits for its VM has none.
+    seen: bool,
 }
 
 /// One session's ear. Dropping it takes the session out.
@@ -44,7 +44,7 @@ impl Sessions {
     /// Adds a session.
     pub(crate) fn open(self: &Arc<Self>, id: i64) -> Told {
         let (sender, reason) = watch::channel(None);
-        self.lock().insert(id, Ear { told: sender, missed: false });
+        self.lock().insert(id, Ear { told: sender, seen: false });
         Told { sessions: self.clone(), id, reason }
     }
 
@@ -60,21 +60,17 @@ impl Sessions {
         }
     }
 
-    /// A session has no row. The second time in a row it has lost its VM.
-    pub(crate) fn miss(&self, id: i64) {
-        let missed = match self.lock().get_mut(&id) {
-            Some(ear) => std::mem::replace(&mut ear.missed, true),
-            None => return,
-        };
-        if missed {
-            self.tell(id, EndReason::NodeLost);
-        }
-    }
-
     /// A session has its row.
     pub(crate) fn found(&self, id: i64) {
         if let Some(ear) = self.lock().get_mut(&id) {
-            ear.missed = false;
+            ear.seen = true;
+        }
+    }
+
+    /// No row has the session. If one had, somebody took it out.
+    pub(crate) fn missed(&self, id: i64) {
+        if self.lock().get(&id).is_some_and(|ear| ear.seen) {
+            self.tell(id, EndReason::NodeLost);
         }
     }
 
@@ -114,5 +110,16 @@ mod tests {
         assert_eq!(told.reason().await, EndReason::TakenOver);
         drop(told);
         assert!(sessions.ids().is_empty());
+    }
+
+    #[tokio::test]
+    async fn only_a_session_that_had_a_row_can_lose_it() {
+        let sessions = Arc::new(Sessions::new());
+        let mut told = sessions.open(7);
+        sessions.missed(7);
+        assert_eq!(*told.reason.borrow_and_update(), None);
+        sessions.found(7);
+        sessions.missed(7);
+        assert_eq!(told.reason().await, EndReason::NodeLost);
     }
 }

@@ -98,10 +98,9 @@ async fn look_at_sessions(router: &Router, host: qvd_model::HostId) {
             router.sessions.tell(row.id, reason);
         }
     }
-    // A session that claims its VM just now has no row yet; one that is missing twice has lost it.
     for id in open {
         if !kept.iter().any(|row| row.id == id) {
-            router.sessions.miss(id);
+            router.sessions.missed(id);
         }
     }
 }

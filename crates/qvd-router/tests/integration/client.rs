@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use qvd_wire::http::{Answer, Credentials, Get, ResponseHead, ResponseParser, UPGRADE_QVD};
+use qvd_wire::http::{Answer, Credentials, FAILURE, Get, ResponseHead, ResponseParser, UPGRADE_QVD};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -87,7 +87,7 @@ impl Client {
                 Answer::Interim(_) => {}
                 Answer::Switched(head) => return (head.status, String::new(), String::new()),
                 Answer::Final(head, body) => {
-                    let code = head.headers.text("X-QVD-Failure").unwrap_or_default();
+                    let code = head.headers.text(FAILURE).unwrap_or_default();
                     return (head.status, code, String::from_utf8(body).unwrap());
                 }
             }

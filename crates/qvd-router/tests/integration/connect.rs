@@ -17,11 +17,13 @@ async fn a_client_reaches_its_desktop_and_leaves() {
     let router = site.router().await;
     let joe = basic("joe@acme", "secret");
     let mut client = site.client(&router).await;
+    let begun = Instant::now();
     client.send(&connect_to(1, &joe).encode()).await;
     // One record holds the whole head of the 101, and nothing else (rules R8 and R9).
     let record = String::from_utf8(client.record().await).unwrap();
     assert!(record.starts_with("HTTP/1.1 101 Switching Protocols\r\nX-QVD-Slave-Key: "), "{record}");
     assert!(record.ends_with("\r\n\r\n"));
+    println!("from request to 101: {:?}", begun.elapsed());
     client.echo("NXPROXY-3.5.0-3.5.99 ").await;
     site.session_becomes("connected").await;
     let row = "SELECT l7r_host_id || ' ' || real_user_id || ' ' || (l7r_pid > 0) || ' ' || (session_id > 0) \
@@ -167,6 +169,33 @@ async fn a_start_that_fails_is_told_with_its_reason() {
     site.execute("UPDATE host_runtimes SET ok_ts = now() AT TIME ZONE 'UTC' - interval '1 hour'").await;
     let (status, code, body) = site.client(&router).await.ask(connect_to(2, &joe)).await;
     assert_eq!((status, code.as_str()), (503, "no_host"), "{body}");
+    router.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_still_waits_is_displaced_too() {
+    let site = Installation::new("displaced", "").await;
+    let router = site.router().await;
+    let joe = basic("joe@acme", "secret");
+    let mut first = site.client(&router).await;
+    first.send(&connect_to(2, &joe).encode()).await;
+    site.becomes("SELECT vm_cmd FROM vm_runtimes WHERE vm_id = 2", "start").await;
+    let session = site.value("SELECT session_id FROM vm_runtimes WHERE vm_id = 2").await;
+    let mut second = site.client(&router).await;
+    second.send(&connect_to(2, &joe).encode()).await;
+    let answer = loop {
+        match first.answer().await.expect("an answer") {
+            Answer::Interim(_) => {}
+            other => break other,
+        }
+    };
+    let Answer::Final(head, body) = answer else { panic!("{answer:?}") };
+    assert_eq!(head.status, 503);
+    assert!(String::from_utf8(body).unwrap().contains("another client took the session of VM 2"));
+    let taken = format!("SELECT session_id <> {session} FROM vm_runtimes WHERE vm_id = 2");
+    site.becomes(&taken, "true").await;
+    // The start that the first one ordered goes on for the second.
+    assert_eq!(site.value("SELECT vm_cmd FROM vm_runtimes WHERE vm_id = 2").await, "start");
     router.end().await;
 }
 

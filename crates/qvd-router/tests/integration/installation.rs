@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::client::Client;
 use crate::desktop::{Desktop, SECRET};
 
-/// VM 1 of user joe runs, VM 2 is stopped, VM 3 is blocked, VM 4 belongs to ann.
+/// The host's heartbeat is fresh for an hour, since nobody renews it. VM 1 of user joe runs, VM 2 is stopped, VM 3 is blocked, VM 4 belongs to ann.
 pub struct Installation {
     pub cluster: Arc<TemporaryCluster>,
     pub database: Database,
@@ -60,7 +60,7 @@ impl Installation {
             "INSERT INTO ssl_configs VALUES ('l7r.ssl.cert', '{cert}'), ('l7r.ssl.key', '{key}');
              INSERT INTO hosts (id, name, address, frontend, backend) VALUES (1, 'node1', '10.3.0.1', true, true);
              INSERT INTO host_runtimes (host_id, state, blocked, ok_ts, usable_ram, usable_cpu, hypervisors)
-                 VALUES (1, 'running', false, now() AT TIME ZONE 'UTC', 1000, 1000, 'lxc');
+                 VALUES (1, 'running', false, now() AT TIME ZONE 'UTC' + interval '1 hour', 1000, 1000, 'lxc');
              INSERT INTO host_counters (host_id, http_requests, auth_attempts, auth_ok, nx_attempts, nx_ok,
                  short_sessions) VALUES (1, 0, 0, 0, 0, 0, 0);
              INSERT INTO tenants (id, name) VALUES (7, 'acme');

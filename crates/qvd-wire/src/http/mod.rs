@@ -27,6 +27,8 @@ pub use vms::{VmEntry, VmList, decode_vms, encode_vms};
 pub const UPGRADE_QVD: &str = "QVD/1.0";
 /// Response header that carries a progress message.
 pub const VM_INFO: &str = "X-QVD-VM-Info";
+/// Response header that carries the code of a failure (`qvd_model::FailureCode`). Ours; others ignore it.
+pub const FAILURE: &str = "X-QVD-Failure";
 /// Response header that carries the key of the slave channel.
 pub const SLAVE_KEY: &str = "X-QVD-Slave-Key";
 
