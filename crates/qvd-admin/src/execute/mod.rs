@@ -62,7 +62,7 @@ pub(crate) async fn execute(app: &App, request: Arc<Request>) -> Result<Reply, R
         (Verb::Create, _) => create::create(app, request.clone()).await,
         (Verb::Update, _) => update::update(app, request.clone()).await,
         (Verb::Delete, _) => delete::delete(app, request.clone()).await,
-        (Verb::Execute(order), _) => order::order(app, &request, order).await,
+        (Verb::Execute(order), _) => order::order(app, request.clone(), order).await,
     };
     outcome.map_err(|refusal| refusal.while_doing(doing))
 }

@@ -1,5 +1,10 @@
-//! Orders to VMs. Placement and commands are those that routers use too.
+//! Orders to VMs. Placement and commands are those that routers use too; here they get their audit row in the same
+//! transaction.
 
+use std::sync::Arc;
+
+use qvd_db::Transaction;
+use qvd_db::admin::select::Identity;
 use qvd_db::commands::{self, CommandRefusal, Stop};
 use qvd_db::placement::{self, Policy, Refusal as StartRefusal};
 use qvd_logic::placement::Weights;
@@ -11,68 +16,68 @@ use crate::app::App;
 use crate::refusal::{Doing, Refusal};
 use crate::session::internal;
 
-pub(super) async fn order(app: &App, request: &Request, order: Order) -> Result<Reply, Refusal> {
+pub(super) async fn order(app: &App, request: Arc<Request>, order: Order) -> Result<Reply, Refusal> {
+    let policy = policy(app)?;
     let mut outcomes = Vec::new();
-    for object in selected(app, request).await? {
-        let vm = VmId(object.id);
-        let outcome = match order {
-            Order::Start => start(app, request, vm).await,
-            Order::Stop => stop(app, request, vm).await,
-            Order::Disconnect => disconnect(app, request, vm).await,
-        };
-        if outcome.is_ok() {
-            let client = app.database.client().await?;
-            request.circumstances.log(&client, Some(&object), Status::Done).await?;
-        }
-        outcomes.push((object, outcome));
+    for object in selected(app, &request).await? {
+        let (shared, target, policy) = (request.clone(), object.clone(), policy.clone());
+        let given = app
+            .database
+            .transaction("give an order", move |tx| {
+                let (request, object, policy) = (shared.clone(), target.clone(), policy.clone());
+                Box::pin(async move { give_in(tx, &request, &object, order, &policy).await })
+            })
+            .await;
+        outcomes.push((object, given));
     }
-    summed_up(app, request, Doing::Writing, outcomes).await
+    summed_up(app, &request, Doing::Writing, outcomes).await
 }
 
-async fn start(app: &App, request: &Request, vm: VmId) -> Result<(), Refusal> {
+fn policy(app: &App) -> Result<Policy, Refusal> {
     let values = app.config.now();
     let weight = |name: &str| {
         values.number(&format!("l7r.loadbalancer.plugin.default.weight.{name}")).map_err(internal)
     };
-    let policy = Policy {
+    Ok(Policy {
         hypervisor: values.text("vm.hypervisor").map_err(internal)?,
         weights: Weights { ram: weight("ram")?, cpu: weight("cpu")?, random: weight("random")? },
         // The block keeps users out, not administrators.
         start_blocked: true,
-    };
-    let started =
-        placement::start_vm(&app.database, &request.circumstances.caller.actor(), vm, &policy).await;
-    match started {
-        Ok(_) => Ok(()),
-        Err(StartRefusal::Database(error)) => Err(error.into()),
-        Err(StartRefusal::NotStopped { state, .. }) => {
-            Err(Refusal::about(Status::NotStartable, state.as_str()))
-        }
-        Err(refusal @ StartRefusal::NoHost { .. }) => {
-            Err(Refusal::new(Status::NoHost).because(refusal.to_string()))
-        }
-        Err(StartRefusal::Blocked(_)) => Err(Refusal::about(Status::NotStartable, "blocked")),
-        Err(StartRefusal::Unknown(_)) => Err(Refusal::new(Status::NothingMatched)),
+    })
+}
+
+async fn give_in(
+    tx: &Transaction<'_>,
+    request: &Request,
+    object: &Identity,
+    order: Order,
+    policy: &Policy,
+) -> Result<(), Refusal> {
+    let (vm, actor) = (VmId(object.id), request.circumstances.caller.actor());
+    let not_stoppable = |state: &str| Err(Refusal::about(Status::NotStoppable, state));
+    match order {
+        Order::Start => placement::start_in(tx, &actor, vm, policy).await.map(drop).map_err(not_started)?,
+        Order::Stop => match commands::stop_in(tx, &actor, vm).await.map_err(not_given)? {
+            Stop::Requested | Stop::Revoked => {}
+            Stop::AlreadyStopped => return not_stoppable("stopped"),
+            Stop::Underway => return not_stoppable("stopping"),
+        },
+        Order::Disconnect => commands::disconnect_in(tx, &actor, vm).await.map_err(not_given)?,
+    }
+    Ok(request.circumstances.log(tx, Some(object), Status::Done).await?)
+}
+
+fn not_started(refusal: StartRefusal) -> Refusal {
+    match refusal {
+        StartRefusal::Database(error) => error.into(),
+        StartRefusal::NotStopped { state, .. } => Refusal::about(Status::NotStartable, state.as_str()),
+        StartRefusal::NoHost { .. } => Refusal::new(Status::NoHost).because(refusal.to_string()),
+        StartRefusal::Blocked(_) => Refusal::about(Status::NotStartable, "blocked"),
+        StartRefusal::Unknown(_) => Refusal::new(Status::NothingMatched),
     }
 }
 
-async fn stop(app: &App, request: &Request, vm: VmId) -> Result<(), Refusal> {
-    let refused = |state: &str| Err(Refusal::about(Status::NotStoppable, state));
-    match commands::stop_vm(&app.database, &request.circumstances.caller.actor(), vm).await {
-        Ok(Stop::Requested | Stop::Revoked) => Ok(()),
-        Ok(Stop::AlreadyStopped) => refused("stopped"),
-        Ok(Stop::Underway) => refused("stopping"),
-        Err(CommandRefusal::NotRunning { state, .. }) => refused(state.as_str()),
-        Err(refusal) => Err(other(refusal)),
-    }
-}
-
-async fn disconnect(app: &App, request: &Request, vm: VmId) -> Result<(), Refusal> {
-    let actor = request.circumstances.caller.actor();
-    commands::disconnect(&app.database, &actor, vm).await.map_err(other)
-}
-
-fn other(refusal: CommandRefusal) -> Refusal {
+fn not_given(refusal: CommandRefusal) -> Refusal {
     match refusal {
         CommandRefusal::Database(error) => error.into(),
         CommandRefusal::NotConnected(_) => Refusal::about(Status::NotConnected, "disconnected"),

@@ -74,6 +74,14 @@ Total: 1
     .await
     .unwrap();
 
+    // Each change has its row in the audit log, who and from where.
+    let client = it.database().client().await.unwrap();
+    let logged = "SELECT string_agg(action || ':' || qvd_object || ':' || object_name || ':' || administrator_name || \
+         ':' || source || ':' || ip, ' ') FROM log WHERE action LIKE 'vm%' AND status = 0";
+    let logged: String = client.query_one(logged, &[]).await.unwrap().get(0);
+    for action in ["vm_create", "vm_start", "vm_stop", "vm_update"] {
+        assert!(logged.contains(&format!("{action}:vm:TestVM:root:CLI:local")), "{action} in {logged}");
+    }
     let story = it.qa4(&["vm", "TestVM", "explain"]).await.unwrap();
     for part in [
         "vm TestVM (10000)",
