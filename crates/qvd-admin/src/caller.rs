@@ -5,6 +5,7 @@ use qvd_db::admin::select::Scope;
 use qvd_db::admin::write::Creator;
 use qvd_db::events::Actor;
 use qvd_db::{Database, Error};
+use qvd_logic::roles::{Holder, Rules};
 use qvd_model::acl::ACLS;
 use qvd_model::action::acl_matches;
 
@@ -39,11 +40,7 @@ impl Caller {
     }
 
     /// An administrator with its operative ACLs.
-    pub(crate) async fn load(
-        database: &Database,
-        who: &Administrator,
-        multitenant: bool,
-    ) -> Result<Self, Error> {
+    pub(crate) async fn load(database: &Database, who: &Administrator, rules: Rules) -> Result<Self, Error> {
         let client = database.client().await?;
         let granted = identity::acls(&client, who.id).await?;
         Ok(Self {
@@ -51,7 +48,11 @@ impl Caller {
             name: who.name.clone(),
             tenant: who.tenant,
             tenant_name: who.tenant_name.clone(),
-            acls: operative(granted, who.id, who.tenant, multitenant),
+            acls: rules
+                .operative(holder(who), granted.iter().map(String::as_str))
+                .into_iter()
+                .map(str::to_owned)
+                .collect(),
         })
     }
 
@@ -87,34 +88,11 @@ impl Caller {
     }
 }
 
-/// The ACLs that are in force: nobody but super-administrators of a multi-tenant installation has those of
-/// tenants, and the recovery administrator always has what is needed to repair the others.
-fn operative(granted: Vec<String>, id: i32, tenant: i32, multitenant: bool) -> Vec<String> {
-    const RECOVERED: [&str; 4] = ["administrator.", "config.", "tenant.", "role."];
-    let hides_tenants = tenant != 0 || !multitenant;
-    let recovery = ACLS
-        .iter()
-        .map(|acl| acl.name)
-        .filter(|name| id == RECOVERY && RECOVERED.iter().any(|domain| name.starts_with(domain)));
-    let mut acls: Vec<String> = granted.into_iter().chain(recovery.map(str::to_owned)).collect();
-    acls.retain(|name| !(hides_tenants && name.starts_with("tenant.")));
-    acls.sort_unstable();
-    acls.dedup();
-    acls
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn acls_of_tenants_are_for_super_administrators() {
-        let granted = vec!["tenant.purge.".to_owned(), "vm.create.".to_owned(), "vm.create.".to_owned()];
-        assert_eq!(operative(granted.clone(), 2, 1, true), ["vm.create."]);
-        assert_eq!(operative(granted.clone(), 1, 0, true), ["tenant.purge.", "vm.create."]);
-        assert_eq!(operative(granted, 1, 0, false), ["vm.create."]);
-        let recovery = operative(Vec::new(), RECOVERY, 0, true);
-        assert!(recovery.iter().any(|a| a == "role.update.name"));
-        assert!(!recovery.iter().any(|a| a.starts_with("vm.")));
+/// What this administrator is to the rules about ACLs.
+const fn holder(who: &Administrator) -> Holder {
+    match (who.id, who.tenant) {
+        (RECOVERY, _) => Holder::Recovery,
+        (_, 0) => Holder::Super,
+        _ => Holder::Tenant,
     }
 }

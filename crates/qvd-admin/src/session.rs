@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use qvd_auth::{Admission, Verdict, fresh_token, normalize, token_digest};
 use qvd_db::admin::audit::{self, Record};
 use qvd_db::admin::identity::{self, Administrator};
+use qvd_logic::roles::Rules;
 use qvd_model::action::Status;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -220,8 +221,12 @@ pub(crate) async fn log_out(app: &App, sid: &str) -> Result<(), Refusal> {
 }
 
 async fn caller(app: &App, who: &Administrator) -> Result<Caller, Refusal> {
-    let multitenant = app.config.now().flag("wat.multitenant").map_err(internal)?;
-    Ok(Caller::load(&app.database, who, multitenant).await?)
+    let values = app.config.now();
+    let rules = Rules {
+        multitenant: values.flag("wat.multitenant").map_err(internal)?,
+        log: values.flag("api.log.enabled").map_err(internal)?,
+    };
+    Ok(Caller::load(&app.database, who, rules).await?)
 }
 
 fn life(app: &App) -> Result<i64, Refusal> {

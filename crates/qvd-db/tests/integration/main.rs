@@ -8,6 +8,8 @@
 )]
 
 mod base;
+mod deployment;
+mod initial;
 mod inventory;
 mod notifications;
 mod rights;

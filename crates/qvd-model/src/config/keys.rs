@@ -26,6 +26,13 @@ const fn secret(
 pub const KEYS: &[Key] = &[
     key("api.group", Some("qvd"), Kind::Text, Scope::File, "Group that the API runs as."),
     key(
+        "api.log.enabled",
+        Some("1"),
+        Kind::Bool,
+        Scope::Global,
+        "Whether administrators with the permissions may read the log; 0 hides it from everybody.",
+    ),
+    key(
         "api.log.level",
         Some("info"),
         Kind::Word(&["debug", "info", "warn", "error", "fatal"]),
