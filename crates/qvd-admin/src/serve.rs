@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -33,8 +33,8 @@ pub(crate) struct Listeners {
     https: TcpListener,
     local: UnixListener,
     tls: Arc<Certificate>,
-    /// The socket file that is ours to remove.
-    file: Option<PathBuf>,
+    /// The socket file that is ours to remove, and its inode: a newer process may have put its own in place.
+    file: Option<(PathBuf, u64)>,
 }
 
 impl Listeners {
@@ -54,7 +54,12 @@ impl Listeners {
         let path = values.path("api.socket")?;
         let (local, file) = match sockets::inherited("api-local")? {
             Some(socket) => (unix(socket).map_err(listen("api-local"))?, None),
-            None => (bind_unix(&path).map_err(listen(&path.display().to_string()))?, Some(path)),
+            None => {
+                let place = path.display().to_string();
+                let bound = bind_unix(&path).map_err(listen(&place))?;
+                let inode = std::fs::symlink_metadata(&path).map_err(listen(&place))?.ino();
+                (bound, Some((path, inode)))
+            }
         };
         Ok(Self { https, local, tls, file })
     }
@@ -85,7 +90,8 @@ impl Listeners {
                 },
             }
         }
-        if let Some(file) = &self.file
+        if let Some((file, inode)) = &self.file
+            && std::fs::symlink_metadata(file).is_ok_and(|found| found.ino() == *inode)
             && let Err(error) = std::fs::remove_file(file)
         {
             debug!(socket = %file.display(), "not removed: {error}");
