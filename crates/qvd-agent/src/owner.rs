@@ -1,6 +1,7 @@
 //! The task that owns the session: one at a time, as everything about it happens in order here.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -335,12 +336,18 @@ impl Owner {
             warn!("cannot send {signal} to the X server: {error}");
         }
         // nxagent looks at its signals before it sleeps, so one that comes in between waits for the next
-        // event, perhaps for minutes when the desktop is idle. A connection is such an event.
-        let socket = format!("/tmp/.X11-unix/X{}", self.settings.display);
+        // event, perhaps for minutes when the desktop is idle. A connection is such an event. While it waits
+        // for a client it looks at its link only; touching that ends a resume, so only the end may.
+        let mut sockets = vec![PathBuf::from(format!("/tmp/.X11-unix/X{}", self.settings.display))];
+        if let (Signal::SIGTERM, Some(session)) = (signal, &self.session) {
+            sockets.push(session.link());
+        }
         let waking = self.drain.spawn(async move {
             for pause in WAKE_UPS {
                 tokio::time::sleep(pause).await;
-                drop(UnixStream::connect(&socket).await);
+                for socket in &sockets {
+                    drop(UnixStream::connect(socket).await);
+                }
             }
         });
         self.waking.replace(waking.abort_handle()).iter().for_each(AbortHandle::abort);
