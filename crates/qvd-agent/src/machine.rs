@@ -210,7 +210,9 @@ impl State {
             (S::Suspending, On::Suspended) => (S::Suspended, vec![Do::CloseGate, suspended]),
 
             (S::Stopping, On::Late) => (S::Stopping, vec![Do::Kill]),
-            (S::Launching | S::Resuming | S::Suspending, On::Late) => (S::Stopping, vec![Do::Terminate]),
+            (S::Launching | S::Resuming | S::Suspending, On::Late) => {
+                (S::Stopping, vec![Do::CloseGate, Do::Terminate])
+            }
             (S::Stopping, On::Stop) => (S::Stopping, vec![]),
             (state, On::Stop | On::DesktopExited) if state.has_server() => {
                 (S::Stopping, vec![Do::Abandon, Do::CloseGate, Do::Terminate])
