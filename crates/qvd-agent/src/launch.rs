@@ -149,7 +149,7 @@ impl Session {
         }
         let mut command = self.command(settings, program)?;
         command.args(arguments).envs(own);
-        if let Some(runtime) = self.runtime_directory() {
+        if let Some(runtime) = self.runtime_directory(settings) {
             command.env("XDG_RUNTIME_DIR", runtime);
         }
         spawn(command, program)
@@ -160,9 +160,10 @@ impl Session {
     }
 
     /// A directory for sockets of the user's programs, which logind would make.
-    fn runtime_directory(&self) -> Option<PathBuf> {
-        let path = PathBuf::from(format!("/run/user/{}", self.account.uid));
-        std::fs::create_dir_all("/run/user").ok()?;
+    fn runtime_directory(&self, settings: &Settings) -> Option<PathBuf> {
+        let parent = settings.inside(Path::new("/run/user"));
+        let path = parent.join(self.account.uid.to_string());
+        std::fs::create_dir_all(parent).ok()?;
         match std::fs::DirBuilder::new().mode(0o700).create(&path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return None,
             _ => {}
