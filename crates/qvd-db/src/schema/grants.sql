@@ -1,5 +1,11 @@
 -- What each daemon may do; nothing else is granted. The owner of the relations deploys and migrates.
 
+REVOKE ALL ON ALL TABLES IN SCHEMA public FROM qvd_node, qvd_l7r, qvd_api;
+REVOKE ALL ON ALL SEQUENCES IN SCHEMA public FROM qvd_node, qvd_l7r, qvd_api;
+-- Before PostgreSQL 15 everybody may make relations.
+REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+GRANT USAGE ON SCHEMA public TO qvd_node, qvd_l7r, qvd_api;
+
 GRANT SELECT ON configs, versions, tenants, hosts, host_runtimes, host_counters, osfs, osf_properties, dis, di_tags,
     di_runtimes, di_properties, user_properties, vms, vm_properties, vm_runtimes, vm_counters, properties_list,
     qvd_object_properties_list, events TO qvd_node, qvd_l7r;

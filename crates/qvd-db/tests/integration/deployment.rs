@@ -61,7 +61,7 @@ async fn force_clears_away_a_database_of_another_version() {
 #[tokio::test]
 async fn a_deployment_that_fails_changes_nothing() {
     let scratch = Scratch::new("half_done").await;
-    // A relation in the way of the last migration.
+    // A relation in the way of a later migration.
     scratch.run("CREATE TABLE events (mine text); INSERT INTO events VALUES ('kept')").await;
     let error = deploy(&scratch.settings, &Deployment::default()).await.unwrap_err();
     assert_eq!(error.exit_code(), 3, "{error}");

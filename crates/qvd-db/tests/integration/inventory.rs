@@ -15,6 +15,20 @@ const WIDENED: [(&str, &str, &str); 4] = [
     ("table session", "column sid varchar(40)!", "column sid varchar(128)!"),
 ];
 
+/// Documented mistakes that are corrected.
+const CORRECTED: [(&str, &str, &str); 2] = [
+    (
+        "table views_setups_properties_administrator",
+        "unique qvd_obj_prop_id view_type device_type",
+        "unique administrator_id qvd_obj_prop_id view_type device_type",
+    ),
+    (
+        "table views_setups_properties_administrator",
+        "foreign administrator_id -> administrators.id",
+        "foreign administrator_id -> administrators.id delete cascade",
+    ),
+];
+
 /// Relations that only we have.
 const OWN: [&str; 3] = ["table events", "table migrations", "sequence events_id_seq"];
 
@@ -124,6 +138,11 @@ async fn the_deployed_schema_is_the_documented_one() {
         let columns = &mut expected.get_mut(relation).unwrap().columns;
         let place = columns.iter().position(|column| column == before).expect(before);
         columns[place] = after.to_owned();
+    }
+    for (relation, before, after) in CORRECTED {
+        let items = &mut expected.get_mut(relation).unwrap().items;
+        assert!(items.remove(before), "{before}");
+        items.insert(after.to_owned());
     }
     for (relation, items) in ADDED {
         items.iter().for_each(|item| expected.get_mut(relation).unwrap().take(item));

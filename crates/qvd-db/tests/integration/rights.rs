@@ -59,6 +59,20 @@ async fn each_daemon_may_run_its_own_statements() {
 }
 
 #[tokio::test]
+async fn what_was_granted_before_is_taken_back() {
+    let scratch = Scratch::deployed("former_grants").await;
+    let owner = scratch.database().client().await.unwrap();
+    let former = "GRANT SELECT ON administrators TO qvd_l7r; GRANT UPDATE (blocked) ON users TO qvd_l7r";
+    owner.batch_execute(former).await.unwrap();
+    qvd_db::deploy::ensure(&scratch.settings, &Default::default()).await.unwrap();
+    let router = scratch.database_as("qvd_l7r").client().await.unwrap();
+    for sql in ["SELECT name FROM administrators", "UPDATE users SET blocked = false"] {
+        let error = router.batch_execute(sql).await.expect_err(sql);
+        assert_eq!(error.code().unwrap().code(), "42501", "{sql}: {error}");
+    }
+}
+
+#[tokio::test]
 async fn no_daemon_may_do_what_is_not_its_business() {
     let scratch = Scratch::deployed("refusals").await;
     let refused: [(&str, &[&str]); 4] = [
