@@ -47,7 +47,8 @@ pub async fn supervise(plan: Arc<Plan>, reporter: Reporter, stop: CancellationTo
     loop {
         let started = Instant::now();
         match run_once(&plan, &reporter, &stop).await {
-            Ok(status) if stop.is_cancelled() => {
+            // A node that was told to stop with its desktops ends by itself, and is not wanted back.
+            Ok(status) if stop.is_cancelled() || (status.success() && plan.daemon == Daemon::Hkd) => {
                 info!(daemon = plan.daemon.program(), %status, "stopped");
                 return reporter.stopped(plan.daemon);
             }
