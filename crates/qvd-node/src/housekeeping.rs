@@ -58,11 +58,11 @@ async fn take_commands(node: &Arc<Node>) -> Result<(), qvd_db::Error> {
     for (vm, generation) in rows::claim_stops(&node.database, node.own.host).await? {
         match node.owner(vm) {
             Some((_, handle)) => handle.tell(Message::Stop).await,
-            None => reconcile::clean_orphan(node, vm, generation).await,
+            None => reconcile::clean_orphan(node, vm, generation),
         }
     }
     for (vm, generation) in rows::claim_starts(&node.database, node.own.host).await? {
-        node.take(vm, generation, Origin::Claimed).await;
+        node.take(vm, generation, Origin::Claimed);
     }
     Ok(())
 }

@@ -8,12 +8,12 @@ use qvd_db::Database;
 use qvd_db::events::Actor;
 use qvd_db::hosts::Incarnation;
 use qvd_db::node::Ownership;
-use qvd_model::{FailureCode, Generation, VmId};
+use qvd_model::{Generation, VmId};
 use qvd_runtime::{Config, Drain};
 use tokio::sync::Semaphore;
 
 use crate::network::Network;
-use crate::owner::{Handle, Message, Origin, spawn};
+use crate::owner::{Handle, Origin, spawn};
 use crate::record::Records;
 
 /// What all parts of the daemon share.
@@ -87,18 +87,15 @@ impl Node {
         Ownership { vm, host: self.own.host, generation }
     }
 
-    /// Gives a VM an owner. An owner of an earlier generation is told to kill what it has.
-    pub async fn take(self: &Arc<Self>, vm: VmId, generation: Generation, origin: Origin) {
-        let old = self.owner(vm);
-        if let Some((of, handle)) = old {
-            if of == generation {
-                return;
-            }
-            handle.tell(Message::Kill(FailureCode::Fenced)).await;
-            handle.ended().await;
-        }
-        let handle = spawn(self, vm, generation, origin);
-        self.desktops().insert(vm, (generation, handle));
+    /// Gives a VM an owner. It takes over from an owner of an earlier generation, without making anybody wait.
+    pub fn take(self: &Arc<Self>, vm: VmId, generation: Generation, origin: Origin) {
+        let mut desktops = self.desktops();
+        let old = desktops.remove(&vm).filter(|(_, handle)| handle.is_alive());
+        let owner = match old {
+            Some((of, handle)) if of == generation => handle,
+            old => spawn(self, vm, generation, origin, old.map(|(_, handle)| handle)),
+        };
+        desktops.insert(vm, (generation, owner));
     }
 
     /// The living owner of a VM.

@@ -64,11 +64,22 @@ impl Handle {
     }
 }
 
-/// Starts the task of a VM; it ends when the VM is stopped.
-pub fn spawn(node: &Arc<Node>, vm: VmId, generation: Generation, origin: Origin) -> Handle {
+/// Starts the task of a VM; it ends when the VM is stopped. A predecessor, whose ownership ended, is killed and
+/// waited for first.
+pub fn spawn(
+    node: &Arc<Node>,
+    vm: VmId,
+    generation: Generation,
+    origin: Origin,
+    predecessor: Option<Handle>,
+) -> Handle {
     let (inbox, messages) = mpsc::channel(INBOX);
     let desktop = Arc::new(Desktop::new(node.clone(), vm, generation));
     node.owners.spawn(async move {
+        if let Some(predecessor) = predecessor {
+            predecessor.tell(Message::Kill(FailureCode::Fenced)).await;
+            predecessor.ended().await;
+        }
         let (machine, effects) = begin(&desktop, origin);
         let mut owner = Owner {
             machine,

@@ -25,46 +25,46 @@ pub async fn adopt(node: &Arc<Node>) -> Result<(), Error> {
     for (vm, record) in node.records.read_all()? {
         let row = owned.remove(&vm);
         match record {
-            Ok(record) => adopt_one(node, vm, row, record).await,
+            Ok(record) => adopt_one(node, vm, row, record),
             Err(error) => {
                 warn!(vm = vm.0, "record not usable: {error}");
                 let generation = row.map_or(Generation(0), |row| row.generation);
-                abandon(node, vm, generation, None, format!("its record was not usable: {error}")).await;
+                abandon(node, vm, generation, None, format!("its record was not usable: {error}"));
             }
         }
     }
     for row in owned.into_values() {
-        clean_orphan(node, row.vm, row.generation).await;
+        clean_orphan(node, row.vm, row.generation);
     }
     Ok(())
 }
 
-async fn adopt_one(node: &Arc<Node>, vm: VmId, row: Option<Owned>, record: Record) {
+fn adopt_one(node: &Arc<Node>, vm: VmId, row: Option<Owned>, record: Record) {
     let generation = record.generation;
     let ours = row.filter(|row| row.generation == generation);
     let process = record.process.map(Process::from);
     let lives = record.boot == node.boot && process.is_some_and(Process::is_alive);
     match ours {
-        Some(row) if lives => node.take(vm, generation, Origin::Adopted(row.state, record)).await,
+        Some(row) if lives => node.take(vm, generation, Origin::Adopted(row.state, record)),
         Some(_) => {
-            abandon(node, vm, generation, Some(record), "it ended while its daemon was away".to_owned()).await
+            abandon(node, vm, generation, Some(record), "it ended while its daemon was away".to_owned())
         }
         None => {
             let why = "its row was given to somebody else while its daemon was away".to_owned();
             let failure = Failure::new(FailureCode::Fenced, why);
-            node.take(vm, generation, Origin::Abandoned(Some(record), failure)).await;
+            node.take(vm, generation, Origin::Abandoned(Some(record), failure));
         }
     }
 }
 
 /// A row says that the VM is here, but nothing is.
-pub async fn clean_orphan(node: &Arc<Node>, vm: VmId, generation: Generation) {
-    abandon(node, vm, generation, None, "nothing of it was found on its host".to_owned()).await;
+pub fn clean_orphan(node: &Arc<Node>, vm: VmId, generation: Generation) {
+    abandon(node, vm, generation, None, "nothing of it was found on its host".to_owned());
 }
 
-async fn abandon(node: &Arc<Node>, vm: VmId, generation: Generation, record: Option<Record>, why: String) {
+fn abandon(node: &Arc<Node>, vm: VmId, generation: Generation, record: Option<Record>, why: String) {
     let failure = Failure::new(FailureCode::HypervisorExited, why);
-    node.take(vm, generation, Origin::Abandoned(record, failure)).await;
+    node.take(vm, generation, Origin::Abandoned(record, failure));
 }
 
 /// Gives rows without an owner one, and ends VMs whose rows are not ours any more.
@@ -79,7 +79,7 @@ pub async fn reconcile(node: &Arc<Node>) -> Result<(), qvd_db::Error> {
     }
     for own in owned {
         if node.owner(own.vm).is_none() {
-            clean_orphan(node, own.vm, own.generation).await;
+            clean_orphan(node, own.vm, own.generation);
         }
     }
     Ok(())
