@@ -1,11 +1,15 @@
 //! A QVD installation in namespaces of its own.
 
 use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use nix::sched::{CloneFlags, setns};
 use tempfile::TempDir;
 
 use crate::namespace::Namespace;
@@ -45,6 +49,7 @@ impl From<Output> for Answer {
 pub struct Cluster {
     namespace: Namespace,
     directory: TempDir,
+    bridge: String,
 }
 
 impl Cluster {
@@ -53,14 +58,24 @@ impl Cluster {
         let directory = tempfile::Builder::new().prefix("qvd-testbed-").tempdir()?;
         // PostgreSQL and the router run as other users, which have to pass through here.
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))?;
-        Ok(Self { namespace: Namespace::create()?, directory })
+        Ok(Self { namespace: Namespace::create()?, directory, bridge: bridge_name() })
     }
 
     /// A machine with everything up.
     pub fn new() -> Result<Self> {
         let cluster = Self::machine()?;
-        cluster.qvd(&["up"])?.good("qvd up")?;
+        cluster.up()?.good("qvd up")?;
         Ok(cluster)
+    }
+
+    /// Runs `qvd up`.
+    pub fn up(&self) -> Result<Answer> {
+        self.qvd(&["up", "--bridge", &self.bridge])
+    }
+
+    /// Name of the bridge of the desktops, and of the parent of their control groups: like no other on this machine.
+    pub fn bridge(&self) -> &str {
+        &self.bridge
     }
 
     /// The namespaces it lives in.
@@ -86,6 +101,60 @@ impl Cluster {
         run(command)
     }
 
+    /// Runs `qvd` as a user without any rights.
+    pub fn as_nobody(&self, arguments: &[&str]) -> Result<Answer> {
+        let copy = self.directory.path().join("qvd");
+        fs::copy(program("qvd")?, &copy)?;
+        let mut command = self.namespace.command("/usr/bin/setpriv");
+        command.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups", "--"]);
+        command.arg(copy).args(arguments).arg("--data").arg(self.data());
+        run(command)
+    }
+
+    /// Runs one daemon in the foreground, under its own name.
+    pub fn daemon(&self, name: &str, arguments: &[&str]) -> Result<Answer> {
+        let link = self.directory.path().join(name);
+        if !link.exists() {
+            std::os::unix::fs::symlink(program("qvd")?, &link)?;
+        }
+        let mut command = self.namespace.command(&link);
+        command.args(arguments);
+        run(command)
+    }
+
+    /// Takes programs of a directory away from this machine.
+    pub fn hide(&self, directory: &str, programs: &[&str]) -> Result<()> {
+        let layer = |name: &str| -> Result<String> {
+            let path = self.directory.path().join("hidden").join(name);
+            fs::create_dir_all(&path)?;
+            Ok(path.display().to_string())
+        };
+        let layers = format!("lowerdir={directory},upperdir={},workdir={}", layer("upper")?, layer("work")?);
+        self.namespace.run("/bin/mount", &["-t", "overlay", "overlay", "-o", &layers, directory])?;
+        for program in programs {
+            self.namespace.run("/bin/rm", &[&format!("{directory}/{program}")])?;
+        }
+        Ok(())
+    }
+
+    /// A socket of this machine that listens on a port of its loopback interface.
+    pub fn listen(&self, port: u16) -> Result<TcpListener> {
+        let network = fs::File::open(self.namespace.network())?;
+        // A thread may move to another network; the socket stays where it was made.
+        let thread = std::thread::spawn(move || -> Result<TcpListener> {
+            setns(network, CloneFlags::CLONE_NEWNET)?;
+            Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, port))?)
+        });
+        thread.join().unwrap_or_else(|_| bail!("the thread in the other network panicked"))
+    }
+
+    /// Writes a file for a test.
+    pub fn write(&self, name: &str, content: &[u8]) -> Result<PathBuf> {
+        let path = self.directory.path().join(name);
+        fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(path)
+    }
+
     /// Runs `qa4` as root of this machine with these words.
     pub fn qa4(&self, words: &[&str]) -> Result<Answer> {
         let mut command = self.namespace.command(program("qa4")?);
@@ -93,6 +162,15 @@ impl Cluster {
         // A home of its own: sessions and settings of whoever runs the tests are none of its business.
         command.env("HOME", self.directory.path());
         run(command)
+    }
+
+    /// Starts the database again after a test has ended it.
+    pub fn start_database(&self) -> Result<()> {
+        let mut command = self.namespace.command("/usr/bin/setpriv");
+        command.args(["--reuid=postgres", "--regid=postgres", "--init-groups", "--"]).arg(newest_pg_ctl()?);
+        command.args(["start", "-w", "-s", "-D"]).arg(self.data().join("postgres/data"));
+        command.arg("-l").arg(self.data().join("postgres/log/postgresql.log"));
+        run(command)?.good("pg_ctl start").map(drop)
     }
 
     /// One value from the database, as text.
@@ -111,6 +189,24 @@ impl Cluster {
         Ok(run(command)?.good(statement)?.trim().to_owned())
     }
 
+    /// Waits until the database has this value.
+    pub fn wait_for(&self, statement: &str, wanted: &str, limit: Duration) -> Result<()> {
+        let end = Instant::now() + limit;
+        loop {
+            let found = self.value(statement)?;
+            if found == wanted {
+                return Ok(());
+            }
+            ensure!(
+                Instant::now() < end,
+                "`{statement}` is `{found}` and not `{wanted}` after {limit:?}\n{}",
+                self.logs()
+            );
+            // psql has no way to wait for a notification; looking costs 20 ms each time.
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// The end of each log, for the message of a test that failed.
     pub fn logs(&self) -> String {
         let mut text = String::new();
@@ -123,6 +219,17 @@ impl Cluster {
         }
         text
     }
+}
+
+fn newest_pg_ctl() -> Result<PathBuf> {
+    let versions = fs::read_dir("/usr/lib/postgresql").context("install the package postgresql")?;
+    let programs = versions.flatten().map(|version| version.path().join("bin/pg_ctl"));
+    programs.filter(|path| path.exists()).max().context("there is no pg_ctl below /usr/lib/postgresql")
+}
+
+fn bridge_name() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    format!("tb{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
 fn run(mut command: Command) -> Result<Answer> {

@@ -86,6 +86,9 @@ impl Display {
             }
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
+                if let Some(path) = std::env::var_os("QVD_TEST_PICTURE") {
+                    picture.save(path.as_ref())?;
+                }
                 bail!(
                     "{} did not show {what} within {limit:?}: {} colors, {:.1} % drawn, windows {:?}",
                     self.name,

@@ -130,6 +130,7 @@ impl Installation {
         // A desktop that is told its address starts a little faster than one that asks for it.
         add("vm.network.use_dhcp", "0");
         add("internal.vm.network.device.prefix", &device_prefix(&self.bridge));
+        add("internal.hkd.cgroup", control_group(&self.bridge));
         if let Some(outside) = &self.outside {
             add("vm.network.firewall.nat.iface", outside);
         }
@@ -144,6 +145,11 @@ fn device_prefix(bridge: &str) -> String {
     } else {
         format!("{}-", bridge.chars().take(6).collect::<String>())
     }
+}
+
+/// Control groups neither: VMs of two installations may have the same number.
+fn control_group(bridge: &str) -> &str {
+    if bridge == crate::BRIDGE { "qvd" } else { bridge }
 }
 
 impl Passwords {

@@ -114,6 +114,10 @@ async fn serve(node: &Arc<Node>, settings: &Settings, stop: &CancellationToken) 
     if !keep || node.is_told_to_stop() {
         reconcile::stop_all(node).await;
         node.network.tear_down().await;
+        match container::lxc(&node.config.now()) {
+            Ok(lxc) => lxc.cgroups.remove_parent(),
+            Err(failure) => warn!("control groups not removed: {failure}"),
+        }
     }
     if !loops.finish(LOOPS_LIMIT).await {
         warn!("some tasks did not end in time");

@@ -91,6 +91,14 @@ impl Cgroups {
         self.directories(vm).iter().flat_map(|directory| processes_below(directory)).collect()
     }
 
+    /// Removes the parent of all desktops where no desktop has groups in it any more.
+    pub fn remove_parent(&self) {
+        for top in self.hierarchies.iter().flat_map(|hierarchy| &hierarchy.tops) {
+            // A group with groups in it refuses; one that was never made is not there.
+            let _ = fs::remove_dir(top.join(&self.parent));
+        }
+    }
+
     /// Kills the desktop, then whatever else is in its groups, and removes the groups.
     ///
     /// # Errors

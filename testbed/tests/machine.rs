@@ -1,0 +1,162 @@
+//! `qvd up`, `status` and `down` on a machine: what they say, and what they leave.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use testbed::Cluster;
+
+/// What could be left on a machine: links, mounts, rules, processes and control groups, one a line.
+fn traces(cluster: &Cluster) -> anyhow::Result<BTreeSet<String>> {
+    let machine = cluster.namespace();
+    let mut traces = groups(Path::new("/sys/fs/cgroup"), cluster);
+    for (program, arguments) in
+        [("/bin/ls", ["/sys/class/net"].as_slice()), ("/usr/sbin/nft", &["list", "ruleset"])]
+    {
+        traces.extend(machine.run(program, arguments)?.lines().map(str::to_owned));
+    }
+    // Those of other tests, which are seen here too, come and go.
+    let directory = cluster.directory().display().to_string();
+    let mounts = machine.run("/bin/cat", &["/proc/self/mounts"])?;
+    traces.extend(mounts.lines().filter(|line| line.contains(&directory)).map(str::to_owned));
+    for process in machine.processes() {
+        let name = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
+        traces.insert(format!("process {process} {}", name.trim()));
+    }
+    Ok(traces)
+}
+
+/// That nothing is on a machine that was not before, and all that was.
+fn assert_same(before: &BTreeSet<String>, after: &BTreeSet<String>) {
+    let difference: Vec<&String> = before.symmetric_difference(after).collect();
+    assert!(difference.is_empty(), "{difference:#?}");
+}
+
+/// Control groups of this cluster: below the directory that has the name of its bridge.
+fn groups(directory: &Path, cluster: &Cluster) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            if path.to_string_lossy().contains(cluster.bridge()) {
+                found.insert(path.display().to_string());
+            }
+            found.extend(groups(&path, cluster));
+        }
+    }
+    found
+}
+
+#[test]
+fn up_is_repeatable_and_down_leaves_only_data() {
+    let cluster = Cluster::machine().unwrap();
+    let before = traces(&cluster).unwrap();
+
+    let said = cluster.qvd(&["status"]).unwrap();
+    assert_eq!(said.code, Some(3), "{said:?}");
+    assert!(said.out.contains("there is no installation"), "{said:?}");
+
+    let said = cluster.up().unwrap().good("qvd up").unwrap();
+    assert!(said.contains("starting qvd-l7r"), "{said}");
+    let status = cluster.qvd(&["status"]).unwrap().good("qvd status").unwrap();
+    for word in ["postgresql", "qvd-api", "qvd-hkd", "qvd-l7r", "8443", "passwords"] {
+        assert!(status.contains(word), "no {word} in:\n{status}");
+    }
+    let passwords = fs::metadata(cluster.data().join("passwords")).unwrap();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&passwords.permissions()) & 0o777, 0o600);
+    let schema = cluster.value("select version from versions where component = 'schema'").unwrap();
+    assert_eq!(schema, "4.3.0");
+
+    let again = cluster.up().unwrap().good("qvd up").unwrap();
+    assert!(again.contains("already up"), "{again}");
+
+    cluster.qvd(&["down"]).unwrap().good("qvd down").unwrap();
+    assert_same(&before, &traces(&cluster).unwrap());
+    let status = cluster.qvd(&["status"]).unwrap();
+    assert_eq!(status.code, Some(3), "{status:?}");
+    assert!(status.out.contains("down; the data is in"), "{status:?}");
+    cluster.qvd(&["down"]).unwrap().good("qvd down once more").unwrap();
+
+    // It comes back with what it had.
+    let key = "select value from ssl_configs where key = 'l7r.ssl.cert'";
+    cluster.up().unwrap().good("qvd up").unwrap();
+    let certificate = cluster.value(key).unwrap();
+    cluster.qvd(&["down"]).unwrap().good("qvd down").unwrap();
+    cluster.up().unwrap().good("qvd up").unwrap();
+    assert_eq!(cluster.value(key).unwrap(), certificate);
+    assert_eq!(cluster.value("select count(*) from hosts").unwrap(), "1");
+    cluster.qvd(&["down"]).unwrap().good("qvd down").unwrap();
+    assert_same(&before, &traces(&cluster).unwrap());
+}
+
+#[test]
+fn a_daemon_that_dies_is_started_again_and_its_socket_stays() {
+    let cluster = Cluster::new().unwrap();
+    let pid = |cluster: &Cluster| {
+        let status = cluster.qvd(&["status"]).unwrap().out;
+        let line = status.lines().find(|line| line.trim().starts_with("qvd-l7r")).unwrap().to_owned();
+        line.split("process ").nth(1).map(|rest| {
+            rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse::<i32>().unwrap()
+        })
+    };
+    let first = pid(&cluster).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(first), nix::sys::signal::Signal::SIGKILL).unwrap();
+    // A connection made meanwhile waits in the supervisor's socket and is answered by the next router.
+    let mut ping = cluster.namespace().command("/usr/bin/timeout");
+    ping.args(["20", "openssl", "s_client", "-quiet", "-connect", "127.0.0.1:8443"])
+        .stdin(fs::File::open(cluster.write("ping", b"GET /qvd/ping HTTP/1.1\r\n\r\n").unwrap()).unwrap());
+    let answer = ping.output().unwrap();
+    let answer = String::from_utf8_lossy(&answer.stdout).into_owned();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}\n{}", cluster.logs());
+    let second = pid(&cluster).unwrap();
+    assert_ne!(first, second);
+}
+
+#[test]
+fn everything_that_a_machine_lacks_is_said_at_once_and_nothing_is_changed() {
+    let cluster = Cluster::machine().unwrap();
+    let machine = cluster.namespace();
+    // In this machine's mounts only.
+    machine.run("/bin/mount", &["-t", "tmpfs", "none", "/usr/lib/postgresql"]).unwrap();
+    cluster.hide("/usr/sbin", &["dnsmasq", "nft"]).unwrap();
+    // An overlay cannot be the upper layer of another one.
+    cluster.hide(&cluster.directory().display().to_string(), &[]).unwrap();
+    let _somebody = cluster.listen(8443).unwrap();
+
+    let said = cluster.up().unwrap();
+    assert_eq!(said.code, Some(1), "{said:?}");
+    for words in [
+        "nothing was changed",
+        "/usr/sbin/dnsmasq is missing: apt-get install dnsmasq-base",
+        "/usr/sbin/nft is missing: apt-get install nftables",
+        "PostgreSQL",
+        "the kernel makes no overlayfs on",
+        "127.0.0.1:8443 cannot be listened on",
+    ] {
+        assert!(said.err.contains(words), "no `{words}` in:\n{}", said.err);
+    }
+    assert!(!cluster.data().exists(), "qvd up made {}", cluster.data().display());
+}
+
+#[test]
+fn without_root_that_is_said_with_the_rest() {
+    let cluster = Cluster::machine().unwrap();
+    let said = cluster.as_nobody(&["up"]).unwrap();
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.err.contains("must run as root"), "{said:?}");
+    assert!(!cluster.data().exists());
+}
+
+#[test]
+fn a_malformed_configuration_is_told_by_file_line_and_key() {
+    let cluster = Cluster::machine().unwrap();
+    let file = cluster.write("node.conf", b"nodename = a\n\nl7r.port\n").unwrap();
+    let said = cluster.daemon("qvd-hkd", &["--check-config", "-f", &file.to_string_lossy()]).unwrap();
+    assert_eq!(said.code, Some(78), "{said:?}");
+    assert!(said.err.contains("node.conf:3: key `l7r.port` has no separator"), "{said:?}");
+
+    let file = cluster.write("l7r.conf", b"nodename = a\nl7r.port = many\n").unwrap();
+    let said = cluster.daemon("qvd-l7r", &["--check-config", "-f", &file.to_string_lossy()]).unwrap();
+    assert_eq!(said.code, Some(78), "{said:?}");
+    assert!(said.err.contains("l7r.conf:2") && said.err.contains("l7r.port"), "{said:?}");
+}
