@@ -25,6 +25,14 @@ pub enum Error {
     /// The machine lacks what a node needs; all that was found.
     #[error("this node cannot run desktops:\n  {}", .0.join("\n  "))]
     Unfit(Vec<String>),
+    /// The host row says that the node was given up, or that another daemon has it.
+    #[error(
+        "the row of host {host} is not ours any more: the node was given up, or another qvd-hkd runs under its name"
+    )]
+    Superseded {
+        /// The node's name.
+        host: String,
+    },
     /// The desktop network could not be set up.
     #[error("desktop network: {0}")]
     Network(String),

@@ -89,8 +89,9 @@ async fn beat(node: Arc<Node>, mut bell: qvd_db::Doorbell, stop: CancellationTok
                 }
             }
             Ok(None) => {
-                warn!("the host row is not ours any more: this node was given up, or another daemon has it");
+                node.give_up();
                 stop.cancel();
+                return;
             }
             Err(error) => warn!("no heartbeat: {error}"),
         }

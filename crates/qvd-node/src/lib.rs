@@ -104,6 +104,11 @@ async fn serve(node: &Arc<Node>, settings: &Settings, stop: &CancellationToken) 
     qvd_runtime::ready::notify();
     stop.cancelled().await;
 
+    if node.is_superseded() {
+        // Whose the desktops are is for the next daemon to find out; this one may not even write.
+        loops.finish(LOOPS_LIMIT).await;
+        return Err(Error::Superseded { host: node.name.clone() });
+    }
     let keep = node.config.now().text("hkd.stop.vms").map_or(true, |word| word == "keep");
     let state = async |state| {
         if let Err(error) = hosts::set_state(&node.database, node.own, &node.name, state).await {

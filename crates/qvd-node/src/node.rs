@@ -40,6 +40,7 @@ pub struct Node {
     pub owners: Drain,
     desktops: Mutex<HashMap<VmId, (Generation, Handle)>>,
     told_to_stop: AtomicBool,
+    superseded: AtomicBool,
 }
 
 /// The parts of a node that are known before it serves.
@@ -79,6 +80,7 @@ impl Node {
             owners: Drain::default(),
             desktops: Mutex::default(),
             told_to_stop: AtomicBool::new(false),
+            superseded: AtomicBool::new(false),
         })
     }
 
@@ -118,6 +120,16 @@ impl Node {
     /// Whether the host was commanded to stop.
     pub fn is_told_to_stop(&self) -> bool {
         self.told_to_stop.load(Ordering::Relaxed)
+    }
+
+    /// The host row is not ours any more.
+    pub fn give_up(&self) {
+        self.superseded.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the host row is not ours any more.
+    pub fn is_superseded(&self) -> bool {
+        self.superseded.load(Ordering::Relaxed)
     }
 
     fn desktops(&self) -> std::sync::MutexGuard<'_, HashMap<VmId, (Generation, Handle)>> {
