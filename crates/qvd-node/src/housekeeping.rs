@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use crate::node::Node;
 use crate::owner::{Message, Origin};
-use crate::{load_rows, reconcile};
+use crate::{load_rows, reconcile, routers};
 
 /// Clocks that differ by more than this are worth a warning.
 const SKEW: f64 = 2.0;
@@ -33,6 +33,7 @@ pub fn start(node: &Arc<Node>, listener: &Listener, loops: &Drain, stop: &Cancel
     };
     run(Box::pin(serve_commands(node.clone(), commands)));
     run(Box::pin(follow_configuration(node.clone(), configuration)));
+    run(Box::pin(routers::follow(node.clone())));
     run(Box::pin(beat(node.clone(), host_commands, stop.clone())));
 }
 

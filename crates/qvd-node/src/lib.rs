@@ -17,6 +17,7 @@ mod plan;
 mod pulse;
 mod reconcile;
 mod record;
+mod routers;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
-use qvd_runtime::Values;
+use qvd_runtime::{Values, instances};
 
 use crate::Error;
 
@@ -19,14 +19,14 @@ pub(crate) struct Instance {
 impl Instance {
     /// Locks a new file below `path.run`.
     pub(crate) fn create(values: &Values) -> Result<Self, Error> {
-        let directory = values.path("path.run")?.join("l7r/instances");
+        let directory = instances::directory_of_routers(&values.path("path.run")?);
         let io = |operation, path: &Path| {
             let path = path.to_owned();
             move |source| Error::Io { operation, path, source }
         };
         std::fs::create_dir_all(&directory).map_err(io("create", &directory))?;
         let id = format!("{:032x}", rand::random::<u128>());
-        let path = file(&directory, &id);
+        let path = instances::lock_file(&directory, &id);
         let opened = File::create_new(&path).map_err(io("create", &path))?;
         let lock = Flock::lock(opened, FlockArg::LockExclusiveNonblock)
             .map_err(|(_, errno)| io("lock", &path)(errno.into()))?;
@@ -40,37 +40,15 @@ impl Instance {
 
     /// Whether the process of this name lives on this host. The file of a dead one is removed.
     pub(crate) fn lives(&self, id: &str) -> bool {
-        if id == self.id {
-            return true;
-        }
-        if id.is_empty() || !id.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return false;
-        }
-        let path = file(&self.directory, id);
-        // Whatever else is wrong with the file does not prove that its process is dead.
-        let opened = match File::open(&path) {
-            Ok(opened) => opened,
-            Err(error) => return error.kind() != std::io::ErrorKind::NotFound,
-        };
-        match Flock::lock(opened, FlockArg::LockExclusiveNonblock) {
-            Ok(_) => {
-                let _ = std::fs::remove_file(&path);
-                false
-            }
-            Err(_) => true,
-        }
+        id == self.id || instances::lives(&self.directory, id)
     }
 }
 
 impl Drop for Instance {
     fn drop(&mut self) {
         // A file that stays is found unlocked by the next router.
-        let _ = std::fs::remove_file(file(&self.directory, &self.id));
+        let _ = std::fs::remove_file(instances::lock_file(&self.directory, &self.id));
     }
-}
-
-fn file(directory: &Path, id: &str) -> PathBuf {
-    directory.join(format!("{id}.lock"))
 }
 
 #[cfg(test)]
@@ -87,10 +65,6 @@ mod tests {
         let id = other.id().to_owned();
         assert!(mine.lives(&id) && mine.lives(mine.id()));
         drop(other);
-        assert!(!mine.lives(&id) && !mine.lives("") && !mine.lives("../x"));
-        // A crash leaves an unlocked file behind.
-        let left = mine.directory.join("abc.lock");
-        std::fs::write(&left, "").unwrap();
-        assert!(!mine.lives("abc") && !left.exists());
+        assert!(!mine.lives(&id));
     }
 }

@@ -134,20 +134,10 @@ pub(crate) async fn load_rows(database: &Database, config: &Config) -> Result<()
 /// Releases the sessions of this host's routers that died.
 pub(crate) async fn forget_dead(router: &Router) {
     let Some(host) = router.host_id() else { return };
-    let work = async {
-        let named = router::instances(&router.database, host).await?;
-        let dead: Vec<String> = named.into_iter().filter(|id| !router.instance.lives(id)).collect();
-        if dead.is_empty() {
-            return Ok(Vec::new());
-        }
-        router::forget_dead(&router.database, host, &dead, &router.actor()).await
-    };
-    match work.await {
+    let lives = |id: &str| router.instance.lives(id);
+    match router::forget_dead(&router.database, host, lives, &router.actor()).await {
         Ok(vms) if vms.is_empty() => {}
         Ok(vms) => info!(sessions = vms.len(), "released the sessions of a router that died"),
-        Err(error) => {
-            let error: qvd_db::Error = error;
-            warn!("sessions of dead routers are not released: {error}");
-        }
+        Err(error) => warn!("sessions of dead routers are not released: {error}"),
     }
 }

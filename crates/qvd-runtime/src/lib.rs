@@ -3,6 +3,7 @@
 
 pub mod config;
 pub mod drain;
+pub mod instances;
 pub mod log;
 pub mod postgres;
 pub mod properties;

@@ -167,21 +167,22 @@ pub async fn take_over(database: &Database, session: &Session) -> Result<bool, E
     Ok(true)
 }
 
-/// The processes that sessions of this host's routers name; empty for one that is not known.
-pub async fn instances(database: &Database, host: HostId) -> Result<Vec<String>, Error> {
-    let client = database.client().await?;
-    let rows = INSTANCES.query(&client, &[&host.0]).await?;
-    rows.iter().map(|row| INSTANCES.column(row, "instance")).collect()
-}
-
-/// Releases all sessions of these dead routers of the host.
+/// Releases the sessions of this host's routers that are dead: of which `lives` says so, given the name of the
+/// process, or none where the row has none.
 pub async fn forget_dead(
     database: &Database,
     host: HostId,
-    dead: &[String],
+    lives: impl Fn(&str) -> bool,
     actor: &Actor,
 ) -> Result<Vec<VmId>, Error> {
     let mut client = database.client().await?;
+    let rows = INSTANCES.query(&client, &[&host.0]).await?;
+    let named = rows.iter().map(|row| INSTANCES.column::<String>(row, "instance"));
+    let named: Vec<String> = named.collect::<Result<_, _>>()?;
+    let dead: Vec<String> = named.into_iter().filter(|id| !lives(id)).collect();
+    if dead.is_empty() {
+        return Ok(Vec::new());
+    }
     let during = Error::during(FORGET.name);
     let tx = client.build_transaction().start().await.map_err(&during)?;
     let rows = FORGET.query(&tx, &[&host.0, &dead]).await?;
