@@ -5,7 +5,7 @@ mod support;
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 
 use qvd_hypervisor::Error;
 use qvd_hypervisor::storage::{
@@ -326,4 +326,18 @@ async fn images_are_classified() {
     // A base that is there already is judged, too.
     symlink("/", storage.directories.basefs.join("4-manual")).unwrap();
     assert_eq!(storage.unpack("4-manual").await.unwrap().layout, Layout::Basic);
+}
+
+#[tokio::test]
+async fn other_users_of_the_node_are_shut_out() {
+    let storage = Storage::new();
+    storage.image("1-a.tar", &Archive::image().bytes());
+    let basefs = &storage.directories.basefs;
+    let mode = || fs::metadata(basefs).unwrap().mode() & 0o777;
+    storage.unpack("1-a.tar").await.unwrap();
+    assert_eq!(mode(), 0o700);
+    // Made by somebody else, as by an earlier version.
+    fs::set_permissions(basefs, fs::Permissions::from_mode(0o755)).unwrap();
+    storage.unpack("1-a.tar").await.unwrap();
+    assert_eq!(mode(), 0o750);
 }

@@ -1,7 +1,7 @@
 //! One supervised daemon: started, awaited until it serves, started again when it ends.
 
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
@@ -114,8 +114,17 @@ fn readiness_socket(plan: &Plan) -> Result<(UnixDatagram, PathBuf)> {
         _ => {}
     }
     let socket = UnixDatagram::bind(&path).with_context(|| format!("cannot listen on {}", path.display()))?;
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666))?;
+    // Only the daemon may say that it serves.
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    if !plan.daemon.is_privileged() {
+        let user = service_user()?;
+        chown(&path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
+    }
     Ok((socket, path))
+}
+
+fn service_user() -> Result<User> {
+    User::from_name(SERVICE_USER)?.context("the service user is missing")
 }
 
 fn start(plan: &Plan, notify: &std::path::Path) -> Result<Child> {
@@ -134,7 +143,7 @@ fn start(plan: &Plan, notify: &std::path::Path) -> Result<Child> {
         .env("NOTIFY_SOCKET", notify)
         .stdin(Stdio::null())
         .stdout(Stdio::null());
-    let log = plan.layout.log().join(format!("{}.stderr", plan.daemon.program()));
+    let log = plan.layout.last_words(plan.daemon);
     let log_file = std::fs::File::options().create(true).append(true).open(&log);
     command.stderr(log_file.with_context(|| format!("cannot open {}", log.display()))?);
     if !plan.sockets.is_empty() {
@@ -147,7 +156,7 @@ fn start(plan: &Plan, notify: &std::path::Path) -> Result<Child> {
         command.fd_mappings(mappings).context("cannot pass its sockets")?;
     }
     if !plan.daemon.is_privileged() {
-        let user = User::from_name(SERVICE_USER)?.context("the service user is missing")?;
+        let user = service_user()?;
         use std::os::unix::process::CommandExt;
         command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
     }

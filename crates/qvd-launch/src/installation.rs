@@ -3,10 +3,11 @@
 use std::fs;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown, fchown};
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use nix::fcntl::OFlag;
 use nix::unistd::User;
 use qvd_runtime::properties::format as entry;
 use rand::Rng;
@@ -75,7 +76,7 @@ impl Installation {
             (layout.root().to_owned(), 0o755, false),
             (layout.configuration_directory(), 0o755, false),
             (layout.run(), 0o755, false),
-            (layout.log(), 0o775, true),
+            (layout.log(), 0o755, false),
             (layout.certificates(), 0o755, false),
             (layout.storage(), 0o755, false),
             (layout.storage().join("staging"), 0o755, true),
@@ -85,6 +86,7 @@ impl Installation {
             let owner = given.then_some(&service);
             make_directory(&directory, mode, owner)?;
         }
+        make_logs(layout, &service)?;
         for daemon in Daemon::ALL {
             let text = self.configuration(layout, daemon, passwords);
             let owner = (!daemon.is_privileged()).then_some(&service);
@@ -114,8 +116,8 @@ impl Installation {
         add("path.run", &below(&layout.run()));
         add("path.log", &below(&layout.log()));
         add("path.storage.root", &below(&layout.storage()));
-        add("log.filename", &below(&layout.log().join(format!("{}.log", daemon.program()))));
-        add("log.api.filename", &below(&layout.log().join("qvd-api.log")));
+        add("log.filename", &below(&layout.log_file(daemon)));
+        add("log.api.filename", &below(&layout.log_file(Daemon::Api)));
         add("api.url", &format!("https://{}:{}/", self.listen, self.api_port));
         add("api.socket", &below(&layout.api_socket()));
         add("path.api.ssl", &below(&layout.certificates()));
@@ -211,6 +213,34 @@ fn make_directory(path: &Path, mode: u32, owner: Option<&User>) -> Result<()> {
     made().with_context(|| format!("cannot make {}", path.display()))
 }
 
+/// Makes the log files. Root opens files in their directory, also for others to write to, so nobody else may put
+/// a link there; the unprivileged daemons own their files only.
+fn make_logs(layout: &Layout, service: &User) -> Result<()> {
+    chown(layout.log(), Some(0), Some(0))
+        .with_context(|| format!("cannot take {} over", layout.log().display()))?;
+    for daemon in Daemon::ALL {
+        let owner = (!daemon.is_privileged()).then_some(service);
+        make_log(&layout.log_file(daemon), owner)?;
+        make_log(&layout.last_words(daemon), None)?;
+    }
+    Ok(())
+}
+
+fn make_log(path: &Path, owner: Option<&User>) -> Result<()> {
+    let made = || -> std::io::Result<()> {
+        let mut options = fs::File::options();
+        let file = options
+            .create(true)
+            .append(true)
+            .mode(0o640)
+            .custom_flags(OFlag::O_NOFOLLOW.bits())
+            .open(path)?;
+        let (uid, gid) = owner.map_or((0, 0), |user| (user.uid.as_raw(), user.gid.as_raw()));
+        fchown(file, Some(uid), Some(gid))
+    };
+    made().with_context(|| format!("cannot make {}", path.display()))
+}
+
 /// Writes a file so that it is complete or unchanged, and never readable by others in between.
 fn write(path: &Path, content: &[u8], mode: u32, owner: Option<&User>) -> Result<()> {
     let fresh = path.with_extension("new");
@@ -238,6 +268,8 @@ fn give(path: &Path, owner: Option<&User>) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
 
     fn installation() -> Installation {
@@ -265,6 +297,25 @@ mod tests {
             assert_eq!(config.now().text("database.password").unwrap(), passwords.of(daemon.role()));
             assert_eq!(config.now().address("vm.network.gateway").unwrap(), Ipv4Addr::new(10, 73, 0, 1));
         }
+    }
+
+    #[test]
+    fn no_link_stands_for_a_log_of_root() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        fs::create_dir(layout.log()).unwrap();
+        let nobody = User::from_name("nobody").unwrap().unwrap();
+        chown(layout.log(), Some(nobody.uid.as_raw()), None).unwrap();
+        make_logs(&layout, &nobody).unwrap();
+        assert_eq!(fs::metadata(layout.log()).unwrap().uid(), 0);
+        assert_eq!(fs::metadata(layout.log_file(Daemon::L7r)).unwrap().uid(), nobody.uid.as_raw());
+        assert_eq!(fs::metadata(layout.log_file(Daemon::Hkd)).unwrap().uid(), 0);
+
+        let victim = dir.path().join("victim");
+        fs::remove_file(layout.last_words(Daemon::L7r)).unwrap();
+        std::os::unix::fs::symlink(&victim, layout.last_words(Daemon::L7r)).unwrap();
+        assert!(make_logs(&layout, &nobody).is_err());
+        assert!(!victim.exists());
     }
 
     #[test]

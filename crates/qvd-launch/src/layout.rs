@@ -103,6 +103,16 @@ impl Layout {
         self.root.join("log")
     }
 
+    /// The log of a daemon.
+    pub fn log_file(&self, daemon: Daemon) -> PathBuf {
+        self.log().join(format!("{}.log", daemon.program()))
+    }
+
+    /// What a daemon says when it cannot log.
+    pub fn last_words(&self, daemon: Daemon) -> PathBuf {
+        self.log().join(format!("{}.stderr", daemon.program()))
+    }
+
     /// Certificate and key of router and API.
     pub fn certificates(&self) -> PathBuf {
         self.root.join("certs")

@@ -3,7 +3,7 @@
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -87,7 +87,7 @@ fn prepare(
     let image = directories.image(&wanted.file)?;
     let base = directories.base(&wanted.file)?;
     let record = directories.base_record(&wanted.file);
-    make_directory(&directories.basefs)?;
+    make_private(&directories.basefs)?;
     let _lock = lock(&directories.base_lock(&wanted.file))?;
     if base.try_exists().map_err(Error::storage("examine", &base))? {
         check(&image, &record, wanted.sha256.as_deref())?;
@@ -190,6 +190,32 @@ fn lock(path: &Path) -> Result<Flock<File>, Error> {
 
 pub(super) fn make_directory(path: &Path) -> Result<(), Error> {
     DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(Error::storage("create", path))
+}
+
+/// Makes a directory of the storage that holds what desktops wrote, and shuts other users of the node out of it:
+/// a set-user-id program that root of a desktop left there would make them root of the node.
+pub(super) fn make_private(path: &Path) -> Result<(), Error> {
+    let failed = Error::storage("create", path);
+    if let Some(parent) = path.parent() {
+        make_directory(parent)?;
+    }
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+        other => return other.map_err(failed),
+    }
+    let mode = fs::metadata(path).map_err(Error::storage("examine", path))?.permissions().mode() & 0o7777;
+    if mode & 0o007 != 0 {
+        // A storage that refuses is no reason to let desktops stand still.
+        match fs::set_permissions(path, fs::Permissions::from_mode(mode & !0o007)) {
+            Ok(()) => {
+                tracing::warn!(path = %path.display(), "every user of the node could enter it; closed now")
+            }
+            Err(error) => {
+                tracing::warn!(path = %path.display(), "every user of the node can enter it; chmod o= it: {error}");
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Removes a tree; one that is not there is fine. Links are removed, never followed.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use qvd_model::VmId;
 
-use super::base::{blocking, make_directory};
+use super::base::{blocking, make_directory, make_private};
 use super::directories::{Directories, single_name};
 use crate::Error;
 
@@ -37,7 +37,9 @@ pub async fn prepare_home(directories: &Directories, owner: HomeOwner) -> Result
             Home { source: directories.homefs.join(&login), target: Path::new("home").join(&login) }
         }
     };
+    let homes = directories.homefs.clone();
     blocking("prepare a home", move || {
+        make_private(&homes)?;
         make_directory(&home.source)?;
         Ok(home)
     })

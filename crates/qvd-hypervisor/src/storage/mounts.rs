@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-use super::base::{blocking, make_directory};
+use super::base::{blocking, make_directory, make_private};
 use super::overlay::Overlay;
 use crate::Error;
 
@@ -18,6 +18,9 @@ pub async fn mount_root(lower: &Path, overlay: &Overlay, root: &Path) -> Result<
     unmount_below(root, Duration::from_secs(10)).await?;
     let (lower, overlay, root) = (lower.to_owned(), overlay.clone(), root.to_owned());
     blocking("mount a root", move || {
+        if let Some(roots) = root.parent() {
+            make_private(roots)?;
+        }
         make_directory(&root)?;
         let mut options = b"lowerdir=".to_vec();
         options.extend(escaped(&lower));

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use qvd_model::{DiId, VmId};
 
-use super::base::{blocking, make_directory, remove_tree};
+use super::base::{blocking, make_directory, make_private, remove_tree};
 use super::directories::Directories;
 use crate::Error;
 
@@ -34,7 +34,7 @@ pub async fn prepare_overlay(
         Overlay { upper: directories.overlay(di, vm), work: directories.overlay_work(vm), persistent };
     let overlays = directories.overlayfs.clone();
     blocking("prepare an overlay", move || {
-        make_directory(&overlays)?;
+        make_private(&overlays)?;
         remove_tree(&overlay.work)?;
         make_directory(&overlay.work)?;
         if !persistent {
