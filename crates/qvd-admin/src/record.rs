@@ -5,6 +5,7 @@ use qvd_db::admin::select::Identity;
 use qvd_db::events::{self, Event};
 use qvd_db::{Error, Session};
 use qvd_model::action::{Action, Object, Status};
+use qvd_model::config;
 use qvd_model::event::ObjectKind;
 use serde_json::{Map, Value, json};
 
@@ -111,8 +112,8 @@ pub(crate) const fn event_kind(object: Object) -> Option<ObjectKind> {
 fn masked(value: &Value) -> Value {
     match value {
         Value::Object(members) => {
-            let secret_setting = members.get("key").and_then(Value::as_str).is_some_and(is_secret_setting);
-            let mask = |name: &str| is_secret_name(name) || (secret_setting && name == "value");
+            let secret_setting = members.get("key").and_then(Value::as_str).is_some_and(config::is_secret);
+            let mask = |name: &str| config::is_secret(name) || (secret_setting && name == "value");
             let members = members
                 .iter()
                 .map(|(name, v)| (name.clone(), if mask(name) { json!(MASK) } else { masked(v) }));
@@ -128,16 +129,6 @@ const MAX_ARGUMENTS: usize = 64 << 10;
 
 /// What stands for a secret.
 pub(crate) const MASK: &str = "**********";
-
-/// Whether the value of a setting is not shown: by the registry, or by its name.
-pub(crate) fn is_secret_setting(key: &str) -> bool {
-    qvd_model::config::key(key).map_or_else(|| is_secret_name(key), |k| k.secret)
-}
-
-fn is_secret_name(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    ["password", "passwd", "secret", "salt", "token", "bindpass"].iter().any(|part| name.contains(part))
-}
 
 #[cfg(test)]
 mod tests {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use qvd_model::TenantId;
-use qvd_model::config::{InvalidValue, Scope, key, suggestion};
+use qvd_model::config::{InvalidValue, Scope, key, secret_reference, suggestion};
 use tokio::sync::watch;
 use tracing::warn;
 
@@ -328,6 +328,10 @@ impl Values {
 
 /// Why a row has no effect, if it has none.
 fn row_problem(row: &Row) -> Option<String> {
+    // Whoever may set rows sees their values, but not the secrets of the file.
+    if let Some(secret) = secret_reference(&row.value) {
+        return Some(format!("it would show `{secret}`, which is a secret"));
+    }
     let registered = key(&row.key)?;
     match registered.scope {
         Scope::File => return Some("only the configuration file may set it".to_owned()),
@@ -395,6 +399,15 @@ mod tests {
         config.set_rows([row(-1, "l7r.port", "many"), row(-1, "path.run", "/tmp")]);
         assert_eq!(config.now().int::<u16>("l7r.port").unwrap(), 8443);
         assert_eq!(config.now().text("path.run").unwrap(), "/var/run/qvd");
+    }
+
+    #[test]
+    fn rows_do_not_show_secrets_of_the_file() {
+        let config = config("database.password = s3cret\nown = ${database.password}\n");
+        config.set_rows([row(7, "l7r.auth.plugins", "${database.password}"), row(-1, "a", "${nodename}")]);
+        assert_eq!(config.now().for_tenant(TenantId(7)).text("l7r.auth.plugins").unwrap(), "");
+        assert_eq!(config.now().raw("a").map(|(raw, _)| raw), Some("${nodename}"));
+        assert_eq!(config.now().text("own").unwrap(), "s3cret");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Reply, Request};
 use crate::app::{App, Stored};
-use crate::record::{MASK, is_secret_setting};
+use crate::record::MASK;
 use crate::refusal::Refusal;
 use crate::session::internal;
 
@@ -64,7 +64,7 @@ async fn settings(app: &App, request: &Request) -> Result<Vec<Setting>, Refusal>
         let own = stored.keys().filter(|(t, _)| *t == tenant).map(|(_, key)| key.clone());
         let keys: BTreeSet<String> = values.keys().into_iter().chain(own).collect();
         for key in keys.into_iter().filter(|key| !is_hidden(key)) {
-            let secret = is_secret_setting(&key);
+            let secret = config::is_secret(&key);
             let mask = |value: String| if secret && !value.is_empty() { MASK.to_owned() } else { value };
             let is_default = !stored.contains_key(&(tenant, key.clone()));
             let below =
@@ -187,7 +187,7 @@ pub(super) async fn set(app: &App, request: &Request) -> Result<Reply, Refusal> 
         return Err(Refusal::about(Status::ForeignReference, "tenant_id"));
     }
     drop(client);
-    let shown = if is_secret_setting(&key) { MASK.to_owned() } else { value.clone() };
+    let shown = if config::is_secret(&key) { MASK.to_owned() } else { value.clone() };
     let text = format!("set to `{shown}` for tenant {tenant}");
     change(app, request, tenant, key.clone(), Some(value), text).await?;
     let row = json!({"key": key, "tenant_id": tenant.0});
@@ -209,8 +209,12 @@ async fn check_key(
     tenant: TenantId,
 ) -> Result<(), Refusal> {
     let caller = &request.circumstances.caller;
-    if is_hidden(key) || (!caller.is_super() && is_secret_setting(key)) {
+    if is_hidden(key) || (!caller.is_super() && config::is_secret(key)) {
         return Err(Refusal::about(Status::ArgumentNotAllowed, key));
+    }
+    if let Some(secret) = config::secret_reference(value) {
+        let why = format!("a setting may not show `{secret}`, which is a secret");
+        return Err(Refusal::about(Status::WrongArgumentValue, key).because(why));
     }
     match config::key(key) {
         None if !caller.is_super() && app.config.now().raw(key).is_none() => {

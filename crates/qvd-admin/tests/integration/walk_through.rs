@@ -113,6 +113,8 @@ async fn settings_are_set_listed_and_reset() {
     assert_eq!(crate::code(it.qa4(&["config", "set", "key=l7r.port,value=many"]).await), 6330);
     assert_eq!(crate::code(it.qa4(&["config", "set", "key=api.socket,value=/x"]).await), 9004);
     assert_eq!(crate::code(it.qa4(&["config", "set", "key=internal.x,value=1"]).await), 4230);
+    let curious = ["config", "set", "key=l7r.address,value=${database.password}"];
+    assert_eq!(crate::code(it.qa4(&curious).await), 6330);
     it.qa4(&["config", "set", "key=vm.network.gateway,value=10.3.15.1"]).await.unwrap();
     assert_eq!(it.rows(&["config", "vm.network.gateway", "get"]).await[0]["value"], "10.3.15.1");
     assert!(it.rows(&["config", "key~internal.%", "get"]).await.is_empty());

@@ -84,6 +84,22 @@ pub fn key(name: &str) -> Option<&'static Key> {
     KEYS.binary_search_by(|k| k.name.cmp(name)).ok().and_then(|i| KEYS.get(i))
 }
 
+/// Whether the value of a key is a secret: by the registry, or by the name of a key that it does not know.
+pub fn is_secret(name: &str) -> bool {
+    key(name).map_or_else(|| sounds_secret(name), |known| known.secret)
+}
+
+fn sounds_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["password", "passwd", "secret", "salt", "token", "bindpass"].iter().any(|part| name.contains(part))
+}
+
+/// The secret that a value would show to whoever may read it: the first key in `${…}` that is one.
+pub fn secret_reference(value: &str) -> Option<&str> {
+    let references = value.split("${").skip(1).filter_map(|rest| rest.split_once('}'));
+    references.map(|(name, _)| name).find(|name| is_secret(name))
+}
+
 impl Key {
     /// Checks an expanded value.
     pub fn check(&self, value: &str) -> Result<(), InvalidValue> {
@@ -193,6 +209,14 @@ mod tests {
                 rest = tail;
             }
         }
+    }
+
+    #[test]
+    fn references_to_secrets_are_found() {
+        assert_eq!(secret_reference("a ${path.run} ${database.password}"), Some("database.password"));
+        assert_eq!(secret_reference("${custom.bindpass}x"), Some("custom.bindpass"));
+        assert_eq!(secret_reference("${path.run} database.password} ${"), None);
+        assert!(!is_secret("l7r.port") && is_secret("l7r.ssl.key"));
     }
 
     #[test]
