@@ -54,6 +54,14 @@ impl Client {
         format!("{}{}", read("out"), read("err"))
     }
 
+    /// Whether it still runs.
+    pub fn runs(&mut self) -> Result<bool> {
+        match &mut self.process {
+            Some(process) => Ok(process.try_wait()?.is_none()),
+            None => Ok(false),
+        }
+    }
+
     /// Ends it as a user does who closes its terminal, and waits for its end.
     pub fn leave(&mut self) -> Result<Answer> {
         if let Some(process) = &self.process {

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use crate::namespace::Namespace;
@@ -166,11 +168,36 @@ impl Cluster {
 
     /// Starts the database again after a test has ended it.
     pub fn start_database(&self) -> Result<()> {
+        self.pg_ctl(&["start"])
+    }
+
+    /// Breaks the database off in the middle of everything, and starts it again.
+    pub fn restart_database(&self) -> Result<()> {
+        self.pg_ctl(&["restart", "-m", "immediate"])
+    }
+
+    fn pg_ctl(&self, words: &[&str]) -> Result<()> {
         let mut command = self.namespace.command("/usr/bin/setpriv");
         command.args(["--reuid=postgres", "--regid=postgres", "--init-groups", "--"]).arg(newest_pg_ctl()?);
-        command.args(["start", "-w", "-s", "-D"]).arg(self.data().join("postgres/data"));
+        command.args(words).args(["-w", "-s", "-D"]).arg(self.data().join("postgres/data"));
         command.arg("-l").arg(self.data().join("postgres/log/postgresql.log"));
-        run(command)?.good("pg_ctl start").map(drop)
+        run(command)?.good(&format!("pg_ctl {}", words.join(" "))).map(drop)
+    }
+
+    /// The process of a daemon as `qvd status` tells it, or with `supervised by` that of the supervisor.
+    pub fn process(&self, name: &str) -> Result<Option<Pid>> {
+        let status = self.qvd(&["status"])?.out;
+        let line = status.lines().find(|line| line.contains(name));
+        let digits = line.and_then(|line| line.split("process ").nth(1)).unwrap_or_default();
+        let digits: String = digits.chars().take_while(char::is_ascii_digit).collect();
+        Ok(digits.parse().ok().map(Pid::from_raw))
+    }
+
+    /// Kills a daemon and does not wait for the next one; which process it was.
+    pub fn kill_daemon(&self, name: &str) -> Result<Pid> {
+        let process = self.process(name)?.with_context(|| format!("{name} does not run"))?;
+        kill(process, Signal::SIGKILL).with_context(|| format!("cannot kill {name}"))?;
+        Ok(process)
     }
 
     /// One value from the database, as text.

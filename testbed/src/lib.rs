@@ -10,6 +10,7 @@ pub mod image;
 pub mod namespace;
 pub mod picture;
 pub mod programs;
+pub mod traces;
 
 pub use client::Client;
 pub use cluster::Cluster;

@@ -1,56 +1,14 @@
 //! `qvd up`, `status` and `down` on a machine: what they say, and what they leave.
 
-use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
 
 use testbed::Cluster;
-
-/// What could be left on a machine: links, mounts, rules, processes and control groups, one a line.
-fn traces(cluster: &Cluster) -> anyhow::Result<BTreeSet<String>> {
-    let machine = cluster.namespace();
-    let mut traces = groups(Path::new("/sys/fs/cgroup"), cluster);
-    for (program, arguments) in
-        [("/bin/ls", ["/sys/class/net"].as_slice()), ("/usr/sbin/nft", &["list", "ruleset"])]
-    {
-        traces.extend(machine.run(program, arguments)?.lines().map(str::to_owned));
-    }
-    // Those of other tests, which are seen here too, come and go.
-    let directory = cluster.directory().display().to_string();
-    let mounts = machine.run("/bin/cat", &["/proc/self/mounts"])?;
-    traces.extend(mounts.lines().filter(|line| line.contains(&directory)).map(str::to_owned));
-    for process in machine.processes() {
-        let name = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
-        traces.insert(format!("process {process} {}", name.trim()));
-    }
-    Ok(traces)
-}
-
-/// That nothing is on a machine that was not before, and all that was.
-fn assert_same(before: &BTreeSet<String>, after: &BTreeSet<String>) {
-    let difference: Vec<&String> = before.symmetric_difference(after).collect();
-    assert!(difference.is_empty(), "{difference:#?}");
-}
-
-/// Control groups of this cluster: below the directory that has the name of its bridge.
-fn groups(directory: &Path, cluster: &Cluster) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            if path.to_string_lossy().contains(cluster.bridge()) {
-                found.insert(path.display().to_string());
-            }
-            found.extend(groups(&path, cluster));
-        }
-    }
-    found
-}
+use testbed::traces::assert_same;
 
 #[test]
 fn up_is_repeatable_and_down_leaves_only_data() {
     let cluster = Cluster::machine().unwrap();
-    let before = traces(&cluster).unwrap();
+    let before = cluster.traces().unwrap();
 
     let said = cluster.qvd(&["status"]).unwrap();
     assert_eq!(said.code, Some(3), "{said:?}");
@@ -71,7 +29,7 @@ fn up_is_repeatable_and_down_leaves_only_data() {
     assert!(again.contains("already up"), "{again}");
 
     cluster.qvd(&["down"]).unwrap().good("qvd down").unwrap();
-    assert_same(&before, &traces(&cluster).unwrap());
+    assert_same(&before, &cluster.traces().unwrap());
     let status = cluster.qvd(&["status"]).unwrap();
     assert_eq!(status.code, Some(3), "{status:?}");
     assert!(status.out.contains("down; the data is in"), "{status:?}");
@@ -86,21 +44,13 @@ fn up_is_repeatable_and_down_leaves_only_data() {
     assert_eq!(cluster.value(key).unwrap(), certificate);
     assert_eq!(cluster.value("select count(*) from hosts").unwrap(), "1");
     cluster.qvd(&["down"]).unwrap().good("qvd down").unwrap();
-    assert_same(&before, &traces(&cluster).unwrap());
+    assert_same(&before, &cluster.traces().unwrap());
 }
 
 #[test]
 fn a_daemon_that_dies_is_started_again_and_its_socket_stays() {
     let cluster = Cluster::new().unwrap();
-    let pid = |cluster: &Cluster| {
-        let status = cluster.qvd(&["status"]).unwrap().out;
-        let line = status.lines().find(|line| line.trim().starts_with("qvd-l7r")).unwrap().to_owned();
-        line.split("process ").nth(1).map(|rest| {
-            rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse::<i32>().unwrap()
-        })
-    };
-    let first = pid(&cluster).unwrap();
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(first), nix::sys::signal::Signal::SIGKILL).unwrap();
+    let first = cluster.kill_daemon("qvd-l7r").unwrap();
     // A connection made meanwhile waits in the supervisor's socket and is answered by the next router.
     let mut ping = cluster.namespace().command("/usr/bin/timeout");
     ping.args(["20", "openssl", "s_client", "-quiet", "-connect", "127.0.0.1:8443"])
@@ -108,8 +58,7 @@ fn a_daemon_that_dies_is_started_again_and_its_socket_stays() {
     let answer = ping.output().unwrap();
     let answer = String::from_utf8_lossy(&answer.stdout).into_owned();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}\n{}", cluster.logs());
-    let second = pid(&cluster).unwrap();
-    assert_ne!(first, second);
+    assert_ne!(cluster.process("qvd-l7r").unwrap(), Some(first));
 }
 
 #[test]

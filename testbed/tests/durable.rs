@@ -1,0 +1,238 @@
+//! Every part but the desktop is killed at some moment: the desktop stays, and row and world agree.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use testbed::traces::assert_same;
+use testbed::{Client, Cluster, Display, image, programs};
+
+/// How long a first start may take here: the image is unpacked on a busy machine.
+const START_LIMIT: Duration = Duration::from_secs(120);
+/// How long anything else may take.
+const LIMIT: Duration = Duration::from_secs(30);
+/// Within this everything is as before the database broke off.
+const DATABASE_LIMIT: Duration = Duration::from_secs(10);
+
+/// What of a desktop must never change: the container, and what the user sees.
+const SESSION: [&str; 4] = ["lxc-start", "nxagent", "openbox", "xterm"];
+
+/// One machine whose user `test` has the desktop `First`, and an administrator another one, `Second`.
+struct World {
+    cluster: Cluster,
+    display: Display,
+}
+
+impl World {
+    fn new(cluster: Cluster) -> Result<Self> {
+        cluster.up()?.good("qvd up")?;
+        let image = image::desktop(&programs::program("qvd-vma")?, cluster.directory())?;
+        let world = Self { cluster, display: Display::new(1024, 768)? };
+        world.qa4(&["osf", "new", "name=MyOSF"])?;
+        world.qa4(&["di", "new", &format!("path={},osf=MyOSF", image.display())])?;
+        for (user, vm) in [("test", "First"), ("other", "Second")] {
+            world.qa4(&["user", "new", &format!("name={user},password={user}")])?;
+            world.qa4(&["vm", "new", &format!("name={vm},user={user},osf=MyOSF")])?;
+        }
+        Ok(world)
+    }
+
+    fn qa4(&self, words: &[&str]) -> Result<String> {
+        self.cluster.qa4(words)?.good(&format!("qa4 {}", words.join(" ")))
+    }
+
+    /// A client that draws.
+    fn connect(&self, limit: Duration) -> Result<Client> {
+        let client = Client::start(&self.cluster, Some(&self.display), "test", "test", &["-n", "-f"])?;
+        let shown = self.display.wait_for("a desktop", limit, |picture| picture.drawn() > 0.8);
+        shown.with_context(|| format!("{}\n{}", client.said(), self.cluster.logs()))?;
+        self.wait("First", "user_state", "connected")?;
+        Ok(client)
+    }
+
+    fn value(&self, vm: &str, column: &str) -> Result<String> {
+        self.cluster.value(&row(vm, column))
+    }
+
+    fn wait(&self, vm: &str, column: &str, wanted: &str) -> Result<()> {
+        self.cluster.wait_for(&row(vm, column), wanted, LIMIT)
+    }
+
+    /// What runs of all desktops: `lxc-start` and everything below it, as number and name.
+    fn running(&self) -> Result<BTreeSet<(i32, String)>> {
+        let mut found = BTreeSet::new();
+        let mut waiting: Vec<i32> = self.cluster.namespace().processes();
+        waiting.retain(|process| name(*process) == "lxc-start");
+        while let Some(process) = waiting.pop() {
+            found.insert((process, name(process)));
+            // It may have ended since it was listed.
+            for thread in fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten() {
+                let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+                waiting.extend(children.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The oldest of each name that must never change; nxagent has passing children of its own name.
+    fn session(&self) -> Result<BTreeMap<&'static str, i32>> {
+        let running = self.running()?;
+        let mut session = BTreeMap::new();
+        for part in SESSION {
+            let found = running.iter().find(|(_, name)| name == part);
+            session.insert(part, found.with_context(|| format!("no {part} in {running:?}"))?.0);
+        }
+        Ok(session)
+    }
+
+    /// Kills the node daemon and waits for the next one to serve.
+    fn kill_node(&self) -> Result<()> {
+        const LIVES: &str = "select incarnation from host_runtimes";
+        let next = self.cluster.value(LIVES)?.parse::<i64>()? + 1;
+        self.cluster.kill_daemon("qvd-hkd")?;
+        let serves = "select incarnation || ' ' || state from host_runtimes";
+        self.cluster.wait_for(serves, &format!("{next} running"), LIMIT)
+    }
+}
+
+fn row(vm: &str, column: &str) -> String {
+    format!("select {column} from vm_runtimes join vms on id = vm_id where name = '{vm}'")
+}
+
+fn name(process: i32) -> String {
+    fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default().trim().to_owned()
+}
+
+#[test]
+fn every_part_may_die_but_the_desktop() {
+    let cluster = Cluster::machine().unwrap();
+    let before = cluster.traces().unwrap();
+    let world = World::new(cluster).unwrap();
+    node_dies_while_it_unpacks(&world).unwrap();
+    let mut client = world.connect(START_LIMIT).unwrap();
+    let session = world.session().unwrap();
+
+    node_dies(&world, &mut client).unwrap();
+    assert_eq!(world.session().unwrap(), session);
+    for pause in [0, 150, 400] {
+        node_dies_while_it_starts_a_desktop(&world, Duration::from_millis(pause)).unwrap();
+        assert_eq!(world.session().unwrap(), session);
+    }
+    interface_dies(&world).unwrap();
+    database_breaks_off(&world).unwrap();
+    assert!(client.runs().unwrap(), "{}", client.said());
+    assert_eq!(world.value("First", "user_state").unwrap(), "connected");
+    assert_eq!(world.session().unwrap(), session);
+
+    let mut client = router_dies(&world, client).unwrap();
+    assert_eq!(world.session().unwrap(), session);
+
+    supervisor_dies(&world, &mut client).unwrap();
+    assert_eq!(world.session().unwrap(), session);
+    let mut client = world.connect(LIMIT).unwrap();
+    assert_eq!(world.session().unwrap(), session);
+
+    world.cluster.qvd(&["down"]).unwrap().good("qvd down").unwrap();
+    client.wait(LIMIT).unwrap();
+    assert_same(&before, &world.cluster.traces().unwrap());
+    assert_eq!(fs::read_dir(world.cluster.data().join("run/vm")).unwrap().count(), 0, "records are left");
+}
+
+fn node_dies(world: &World, client: &mut Client) -> Result<()> {
+    let stamp = world.value("First", "vm_state_ts")?;
+    world.kill_node()?;
+    ensure!(client.runs()?, "{}", client.said());
+    ensure!(world.value("First", "vm_state || ' ' || user_state")? == "running connected");
+    ensure!(world.value("First", "vm_state_ts")? == stamp, "its state was written again");
+    ensure!(world.cluster.logs().contains("adopted"), "{}", world.cluster.logs());
+    Ok(())
+}
+
+/// Nothing runs yet: the start is undone, and the reason told.
+fn node_dies_while_it_unpacks(world: &World) -> Result<()> {
+    world.qa4(&["vm", "name=Second", "start"])?;
+    world.wait("Second", "vm_state || ' ' || start_step", "starting unpack")?;
+    world.kill_node()?;
+    world.wait("Second", "vm_state", "stopped")?;
+    let row = "failure_code || ' ' || (host_id is null) || ' ' || (vm_address is null)";
+    let row = world.value("Second", row)?;
+    ensure!(row == "hypervisor_exited true true", "{row}");
+    nothing_is_left(world, 0)
+}
+
+/// The start is finished or undone; in either case the next one is as good as any.
+fn node_dies_while_it_starts_a_desktop(world: &World, pause: Duration) -> Result<()> {
+    let others = world.running()?.iter().filter(|(_, name)| name == "lxc-start").count();
+    world.qa4(&["vm", "name=Second", "start"])?;
+    world.wait("Second", "vm_state in ('starting', 'running')", "t")?;
+    std::thread::sleep(pause);
+    world.kill_node()?;
+    world.wait("Second", "vm_state in ('running', 'stopped')", "t")?;
+    let state = world.value("Second", "vm_state")?;
+    eprintln!("killed {pause:?} into a start: {state}, {}", world.value("Second", "failure_text")?);
+    if state == "stopped" {
+        ensure!(world.value("Second", "failure_text is not null and host_id is null")? == "t");
+        nothing_is_left(world, others)?;
+        world.qa4(&["vm", "name=Second", "start"])?;
+        world.wait("Second", "vm_state", "running")?;
+    }
+    world.qa4(&["vm", "name=Second", "stop"])?;
+    world.wait("Second", "vm_state", "stopped")?;
+    nothing_is_left(world, others)
+}
+
+fn nothing_is_left(world: &World, others: usize) -> Result<()> {
+    let vm = world.cluster.value("select id from vms where name = 'Second'")?;
+    let containers: Vec<_> = world.running()?.into_iter().filter(|(_, name)| name == "lxc-start").collect();
+    ensure!(containers.len() == others, "{containers:?}");
+    let (group, mount) = (format!("/{}/qvd-{vm}", world.cluster.bridge()), format!("/{vm}-fs "));
+    let traces = world.cluster.traces()?;
+    let left: Vec<_> = traces.iter().filter(|line| line.contains(&group) || line.contains(&mount)).collect();
+    ensure!(left.is_empty(), "{left:?}");
+    ensure!(!world.cluster.data().join("run/vm").join(&vm).exists(), "its record is left");
+    Ok(())
+}
+
+fn interface_dies(world: &World) -> Result<()> {
+    world.cluster.kill_daemon("qvd-api")?;
+    // The socket is the supervisor's: what is asked meanwhile waits for the next one.
+    ensure!(world.qa4(&["vm", "get"])?.contains("First"));
+    Ok(())
+}
+
+fn database_breaks_off(world: &World) -> Result<()> {
+    world.cluster.restart_database()?;
+    let back = Instant::now();
+    // The first question may still meet a connection that is gone.
+    while !world.cluster.qa4(&["vm", "get"])?.out.contains("First") {
+        ensure!(back.elapsed() < DATABASE_LIMIT, "{}", world.cluster.logs());
+    }
+    eprintln!("the API answers {:?} after the database", back.elapsed());
+    // Commands reach the node and rows reach the router again.
+    world.qa4(&["vm", "name=Second", "start"])?;
+    world.wait("Second", "vm_state", "running")?;
+    world.qa4(&["vm", "name=Second", "stop"])?;
+    world.wait("Second", "vm_state", "stopped")
+}
+
+/// The connection is lost, the session is not: the next client has it at once.
+fn router_dies(world: &World, mut client: Client) -> Result<Client> {
+    world.cluster.kill_daemon("qvd-l7r")?;
+    client.wait(LIMIT)?;
+    world.display.wait_for("nothing", LIMIT, |picture| picture.drawn() == 0.0)?;
+    let lost = Instant::now();
+    let client = world.connect(DATABASE_LIMIT)?;
+    eprintln!("the session is back {:?} after the router died", lost.elapsed());
+    Ok(client)
+}
+
+fn supervisor_dies(world: &World, client: &mut Client) -> Result<()> {
+    let supervisor = world.cluster.process("supervised by")?.context("there is no supervisor")?;
+    kill(supervisor, Signal::SIGKILL)?;
+    client.wait(LIMIT)?;
+    world.display.wait_for("nothing", LIMIT, |picture| picture.drawn() == 0.0)?;
+    world.cluster.up()?.good("qvd up")?;
+    world.wait("First", "vm_state", "running")
+}
