@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -10,9 +11,15 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use x11rb::connection::Connection;
 use x11rb::protocol::damage::{ConnectionExt as _, ReportLevel};
 use x11rb::protocol::xproto::{AtomEnum, ConnectionExt as _, ImageFormat, Window};
-use x11rb::rust_connection::RustConnection;
+use x11rb::rust_connection::{DefaultStream, RustConnection};
 
+use crate::namespace::Namespace;
 use crate::picture::Picture;
+
+/// The X server.
+const SERVER: &str = "/usr/bin/Xvfb";
+/// Where X servers have their sockets.
+const SOCKETS: &str = "/tmp/.X11-unix";
 
 /// An Xvfb on a display number that it chose itself.
 pub struct Display {
@@ -24,9 +31,18 @@ pub struct Display {
 }
 
 impl Display {
-    /// Starts a server with a screen of this size, in true color.
+    /// Starts a server with a screen of this size, in true color, where we are ourselves.
     pub fn new(width: u16, height: u16) -> Result<Self> {
-        let mut server = Command::new("/usr/bin/Xvfb")
+        Self::start(Command::new(SERVER), width, height)
+    }
+
+    /// Starts one for the programs of a namespace.
+    pub fn within(namespace: &Namespace, width: u16, height: u16) -> Result<Self> {
+        Self::start(namespace.command(SERVER), width, height)
+    }
+
+    fn start(mut command: Command, width: u16, height: u16) -> Result<Self> {
+        let mut server = command
             .args(["-displayfd", "1", "-nolisten", "tcp", "-ac", "-screen", "0"])
             .arg(format!("{width}x{height}x24"))
             .stdin(Stdio::null())
@@ -34,18 +50,9 @@ impl Display {
             .stderr(Stdio::null())
             .spawn()
             .context("cannot start Xvfb; install the package xvfb")?;
-        let mut number = String::new();
-        if let Some(output) = server.stdout.take() {
-            BufReader::new(output).read_line(&mut number)?;
-        }
-        let name = format!(":{}", number.trim());
-        match RustConnection::connect(Some(&name)).context("cannot connect to Xvfb") {
-            Ok((connection, screen)) => {
-                let root = connection.setup().roots.get(screen).context("Xvfb has no screen")?.root;
-                connection.damage_query_version(1, 1)?.reply()?;
-                let damage = connection.generate_id()?;
-                connection.damage_create(damage, root, ReportLevel::RAW_RECTANGLES)?.check()?;
-                Ok(Self { server, name, connection, root, size: (width, height) })
+        match connect(&mut server) {
+            Ok((number, connection, root)) => {
+                Ok(Self { server, name: format!(":{number}"), connection, root, size: (width, height) })
             }
             Err(error) => {
                 server.kill()?;
@@ -130,6 +137,24 @@ impl Display {
         }
         Ok(titles)
     }
+}
+
+/// Connects to a server that has just been started, and follows what is drawn.
+fn connect(server: &mut Child) -> Result<(u16, RustConnection, Window)> {
+    let mut number = String::new();
+    let output = server.stdout.take().context("Xvfb has no output")?;
+    BufReader::new(output).read_line(&mut number)?;
+    let number: u16 = number.trim().parse().context("Xvfb did not start")?;
+    // We are not in its namespace, but the kernel shows us its files.
+    let socket = format!("/proc/{}/root{SOCKETS}/X{number}", server.id());
+    let stream = UnixStream::connect(&socket).with_context(|| format!("cannot connect to {socket}"))?;
+    let (stream, _) = DefaultStream::from_unix_stream(stream)?;
+    let connection = RustConnection::connect_to_stream(stream, 0)?;
+    let root = connection.setup().roots.first().context("Xvfb has no screen")?.root;
+    connection.damage_query_version(1, 1)?.reply()?;
+    let damage = connection.generate_id()?;
+    connection.damage_create(damage, root, ReportLevel::RAW_RECTANGLES)?.check()?;
+    Ok((number, connection, root))
 }
 
 impl Drop for Display {

@@ -30,7 +30,8 @@ pub struct Namespace {
 /// Set for programs inside, so that a test that runs itself there knows.
 const INSIDE: &str = "QVD_TESTBED_INSIDE";
 
-/// Made inside before anything else: loopback, and a `/sys` of the new network that still has control groups.
+/// Made inside before anything else: loopback, a `/sys` of the new network that still has control groups, and a
+/// directory for the sockets of X servers, since those of other networks would take each other's away.
 const SETUP: &str = r#"
 set -e
 mkdir "$1/cgroup"
@@ -38,6 +39,8 @@ mount --rbind /sys/fs/cgroup "$1/cgroup"
 mount -t sysfs sysfs /sys
 mount --move "$1/cgroup" /sys/fs/cgroup
 rmdir "$1/cgroup"
+mkdir -p /tmp/.X11-unix
+mount -t tmpfs -o mode=1777 none /tmp/.X11-unix
 ip link set lo up
 "#;
 

@@ -1,15 +1,16 @@
 //! A display shows what a program draws on it.
 
-use std::process::Command;
 use std::time::Duration;
 
 use testbed::{Display, Namespace};
 
 #[test]
 fn a_window_is_seen_and_its_end_too() {
-    let display = Display::new(320, 240).unwrap();
+    let namespace = Namespace::create().unwrap();
+    let display = Display::within(&namespace, 320, 240).unwrap();
     assert_eq!(display.picture().unwrap().drawn(), 0.0);
-    let mut terminal = Command::new("/usr/bin/xterm")
+    let mut terminal = namespace
+        .command("/usr/bin/xterm")
         .args(["-bg", "rgb:12/34/56", "-geometry", "80x24+0+0", "-T", "seen"])
         .env("DISPLAY", display.name())
         .spawn()
@@ -27,17 +28,20 @@ fn a_window_is_seen_and_its_end_too() {
 
 #[test]
 fn waiting_in_vain_says_what_was_there_instead() {
-    let display = Display::new(64, 64).unwrap();
+    let namespace = Namespace::create().unwrap();
+    let display = Display::within(&namespace, 64, 64).unwrap();
     let error = display.wait_for("a desktop", Duration::from_millis(50), |picture| picture.colors() > 9);
     let error = error.unwrap_err().to_string();
     assert!(error.contains("did not show a desktop") && error.contains("1 colors"), "{error}");
 }
 
 #[test]
-fn a_client_in_a_namespace_reaches_a_display_outside() {
-    let display = Display::new(64, 64).unwrap();
-    let namespace = Namespace::create().unwrap();
-    let mut question = namespace.command("/usr/bin/xwininfo");
-    let answer = question.args(["-root", "-display", display.name()]).output().unwrap();
-    assert!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stderr));
+fn displays_of_two_namespaces_do_not_meet() {
+    let (one, other) = (Namespace::create().unwrap(), Namespace::create().unwrap());
+    let (first, second) = (Display::within(&one, 64, 64).unwrap(), Display::within(&other, 64, 48).unwrap());
+    assert_eq!(first.name(), second.name());
+    for (namespace, height) in [(&one, "Height: 64"), (&other, "Height: 48")] {
+        let shown = namespace.run("/usr/bin/xwininfo", &["-root", "-display", first.name()]).unwrap();
+        assert!(shown.contains(height), "{shown}");
+    }
 }

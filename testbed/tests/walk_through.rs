@@ -37,7 +37,7 @@ fn from_nothing_to_a_desktop_and_back() {
     assert!(listing.contains("TestVM") && listing.contains("Total: 1"), "{listing}");
 
     // Drawn for its user.
-    let display = Display::new(1024, 768).unwrap();
+    let display = Display::within(cluster.namespace(), 1024, 768).unwrap();
     let mut client = Client::start(&cluster, Some(&display), "test", "test", &OPTIONS).unwrap();
     let shown = display.wait_for("a desktop", LIMIT, |picture| {
         // The background is a gradient over the whole screen, the terminal in front of it may be black.

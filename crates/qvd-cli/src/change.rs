@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 
 use qvd_model::action::{self, Object, Order as VmOrder, Status, Verb as Does};
-use qvd_model::filter::Filter;
+use qvd_model::filter::{Filter, json};
 use serde_json::{Map, Value as Json, json};
 
 use crate::api::{Answer, Api, Call};
@@ -31,10 +31,12 @@ pub(crate) async fn change(
     let mut call = translated(context, noun, verb)?;
     let entity = action::entity(noun.object);
     let all = selection.is_none();
+    let wanted = selection.as_ref().map(json::print);
     let listed = context.api.call(&Call::list(noun.object, selection, &["id", entity.key])?).await?;
     let ids: Vec<i64> = listed.rows.iter().filter_map(|row| row.get("id")?.as_i64()).collect();
     if ids.is_empty() {
-        return Err(Error::refused(Status::NothingMatched, noun.title));
+        let with = wanted.map(|filter| format!(" with {filter}")).unwrap_or_default();
+        return Err(Error::refused(Status::NothingMatched, &format!("{}{with}", noun.title)));
     }
     if context.options.dry_run {
         return dry_run(context, entity.key, word, &listed);
