@@ -124,7 +124,6 @@ impl Installation {
         add("path.l7r.ssl", &below(&layout.certificates()));
         add("l7r.address", &self.listen.to_string());
         add("l7r.port", &self.port.to_string());
-        add("l7r.pid_file", &below(&layout.run().join("l7r/qvd-l7r.pid")));
         add("vm.network.bridge", &self.bridge);
         add("vm.network.ip.start", &self.first_vm().to_string());
         add("vm.network.netmask", &crate::addresses::PREFIX.to_string());
@@ -293,6 +292,7 @@ mod tests {
             let text = installation().configuration(&layout, daemon, &passwords);
             let config = qvd_runtime::Config::parse("f", &text).unwrap();
             assert_eq!(config.now().problems(), [""; 0]);
+            assert_eq!(config.now().unheeded(), [""; 0]);
             assert_eq!(config.now().text("database.user").unwrap(), daemon.role());
             assert_eq!(config.now().text("database.password").unwrap(), passwords.of(daemon.role()));
             assert_eq!(config.now().address("vm.network.gateway").unwrap(), Ipv4Addr::new(10, 73, 0, 1));

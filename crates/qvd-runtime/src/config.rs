@@ -158,7 +158,7 @@ impl Config {
             })
             .collect();
         let snapshot = Snapshot { global: Values { layers: base }, tenants };
-        for problem in snapshot.problems() {
+        for problem in snapshot.problems().into_iter().chain(snapshot.unheeded()) {
             warn!("{problem}");
         }
         self.current.store(Arc::new(snapshot));
@@ -279,6 +279,14 @@ impl Values {
             }
         }
         problems
+    }
+
+    /// The settings somebody made that have no effect in this version.
+    pub fn unheeded(&self) -> Vec<String> {
+        let set = self.layers.iter().flat_map(|layer| layer.iter());
+        let vain = set.filter(|(name, _)| key(name).is_some_and(|registered| !registered.heeded));
+        vain.map(|(name, setting)| format!("{}: `{name}` has no effect in this version", setting.origin))
+            .collect()
     }
 
     fn parsed<T: FromStr>(&self, name: &str) -> Result<T, ConfigError>
@@ -430,6 +438,16 @@ mod tests {
     fn slips_are_reported_with_what_was_meant() {
         let problems = config("l7r.prot = 1\nmy.own = 2\n").now().problems();
         assert_eq!(problems, ["node.conf:1: unknown key `l7r.prot`; did you mean `l7r.port`?"]);
+    }
+
+    #[test]
+    fn settings_without_effect_are_reported() {
+        let config = config("l7r.port = 1\nvm.serial.capture = 1\n");
+        assert_eq!(
+            config.now().unheeded(),
+            ["node.conf:2: `vm.serial.capture` has no effect in this version"]
+        );
+        assert!(config.now().problems().is_empty());
     }
 
     #[test]

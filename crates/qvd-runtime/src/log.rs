@@ -30,10 +30,10 @@ pub enum LogError {
     Twice,
 }
 
-/// Starts logging by `log.preset`, `log.level` and the file named by `file_key` (`log.filename`,
-/// `log.api.filename`). `foreground` adds the console.
-pub fn init(values: &Values, file_key: &str, foreground: bool) -> Result<(), LogError> {
-    let level = level(&values.text("log.level")?);
+/// Starts logging by `log.preset`, the threshold of `level_key` (`log.level`, `api.log.level`) and the file named by
+/// `file_key` (`log.filename`, `log.api.filename`). `foreground` adds the console.
+pub fn init(values: &Values, file_key: &str, level_key: &str, foreground: bool) -> Result<(), LogError> {
+    let level = level(&values.text(level_key)?);
     let preset = values.text("log.preset")?;
     let path = values.path(file_key)?;
     let file = open(&path).map_err(|source| LogError::File { path: path.display().to_string(), source })?;
@@ -56,7 +56,7 @@ pub fn init(values: &Values, file_key: &str, foreground: bool) -> Result<(), Log
 }
 
 fn level(word: &str) -> LevelFilter {
-    match word {
+    match word.to_ascii_uppercase().as_str() {
         "ALL" | "TRACE" => LevelFilter::TRACE,
         "DEBUG" => LevelFilter::DEBUG,
         "WARN" => LevelFilter::WARN,

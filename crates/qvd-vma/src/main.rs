@@ -52,7 +52,7 @@ fn serve(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Config::parse("the built-in defaults", "")?
     };
     let values = config.now();
-    log::init(&values, "log.filename", arguments.foreground)?;
+    log::init(&values, "log.filename", "log.level", arguments.foreground)?;
     for problem in values.problems() {
         tracing::warn!("{problem}");
     }

@@ -59,12 +59,19 @@ fn start(service: Service, options: &Options) -> Result<ExitCode> {
     let config = Config::load(&[file])?;
     let values = config.now();
     let problems = values.problems();
+    let unheeded = values.unheeded();
     if options.check_config {
+        for remark in unheeded {
+            eprintln!("{remark}");
+        }
         return Ok(tell(&problems));
     }
-    let log_key = if service == Service::Api { "log.api.filename" } else { "log.filename" };
-    qvd_runtime::log::init(&values, log_key, options.foreground)?;
-    for problem in problems {
+    let (file, level) = match service {
+        Service::Api => ("log.api.filename", "api.log.level"),
+        Service::Hkd | Service::L7r => ("log.filename", "log.level"),
+    };
+    qvd_runtime::log::init(&values, file, level, options.foreground)?;
+    for problem in problems.into_iter().chain(unheeded) {
         tracing::warn!("{problem}");
     }
     let outcome = runtime()?.block_on(async {

@@ -65,6 +65,8 @@ pub struct Key {
     pub scope: Scope,
     /// Whether the value is masked wherever it is shown.
     pub secret: bool,
+    /// Whether anything reads it; documented keys that wait for their feature are accepted and reported.
+    pub heeded: bool,
     /// One sentence for people.
     pub help: &'static str,
 }
