@@ -9,7 +9,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 
 use qvd_hypervisor::Error;
 use qvd_hypervisor::storage::{
-    Compression, Init, Kind, Layout, Limits, Progress, Unpacking, inspect, prepare_base, remove_base,
+    Compression, Init, Kind, Layout, Limits, Progress, Unpacking, inspect, prepare_base, remove_base, verify,
 };
 use support::{Archive, Storage, header, listing, wanted};
 use tar::EntryType;
@@ -236,6 +236,27 @@ async fn bounds_hold() {
         assert!(invalid(&storage.unpack_as(Unpacking { limits, ..wanted("1-big.tar") }).await));
         assert_eq!(storage.bases(), Vec::<String>::new());
     }
+}
+
+#[tokio::test]
+async fn nothing_in_an_archive_takes_much_memory() {
+    let storage = Storage::new();
+    let mut archive = Archive::image();
+    archive.entry(EntryType::GNULongName, "././@LongLink", "", &vec![b'a'; 5 << 20]).file("short", b"");
+    let path = storage.image("1-names.tar", &archive.bytes());
+    let refused = verify(&path).await.unwrap_err().to_string();
+    assert!(refused.contains("too long"), "{refused}");
+    assert!(invalid(&storage.unpack("1-names.tar").await));
+
+    let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+    encoder.window_log(30).unwrap();
+    std::io::copy(&mut Archive::image().bytes().as_slice(), &mut encoder).unwrap();
+    let path = storage.image("2-window.tar.zst", &encoder.finish().unwrap());
+    assert!(invalid(&verify(&path).await));
+
+    let fifo = storage.directories.images.join("3-fifo.tar");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+    assert!(invalid(&verify(&fifo).await));
 }
 
 #[tokio::test]

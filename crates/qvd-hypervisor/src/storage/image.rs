@@ -1,12 +1,16 @@
 //! What an image file is, judged by its content.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 
+use super::unpack::Limits;
 use crate::Error;
 
 /// How an archive is compressed.
@@ -91,23 +95,40 @@ pub async fn verify(path: &Path) -> Result<Image, Error> {
         let file = open(&path)?;
         let damaged =
             |error: io::Error| Error::ImageDamaged { image: path.clone(), found: error.to_string() };
-        let mut inside = decoder(compression, Box::new(file)).map_err(damaged)?;
-        let mut archive = tar::Archive::new(&mut inside);
-        let mut rooted = false;
+        let limits = Limits::default();
+        let invalid = |found| Err(Error::ImageInvalid { image: path.clone(), found });
+        let inside = decoder(compression, Box::new(file)).map_err(damaged)?;
+        let allowance = Rc::new(Cell::new(HEADERS));
+        let inside = Metered { inner: inside.take(limits.bytes), allowance: allowance.clone() };
+        let mut archive = tar::Archive::new(inside);
+        let (mut rooted, mut count) = (false, 0);
         for entry in archive.entries().map_err(damaged)? {
-            let entry = entry.map_err(damaged)?;
+            let mut entry = entry.map_err(damaged)?;
+            allowance.set(u64::MAX);
+            count += 1;
+            if count > limits.entries {
+                return invalid(format!("it has more than {} entries", limits.entries));
+            }
             let path = entry.path().map_err(damaged)?;
             let inside = path.strip_prefix(".").unwrap_or(&path);
             rooted |= ROOTS.iter().any(|root| inside.starts_with(root));
+            drop(path);
+            io::copy(&mut entry, &mut io::sink()).map_err(damaged)?;
+            allowance.set(HEADERS);
         }
         // Checksums of the compression stand behind the last entry.
-        io::copy(&mut inside, &mut io::sink()).map_err(damaged)?;
+        let mut rest = archive.into_inner().inner;
+        io::copy(&mut rest, &mut io::sink()).map_err(damaged)?;
+        if rest.limit() == 0 {
+            return invalid(format!("it unpacks to more than {} bytes", limits.bytes));
+        }
         if rooted {
             return Ok(());
         }
-        let found =
-            format!("it is not the archive of a root file system: it has neither {}", ROOTS.join(" nor "));
-        Err(Error::ImageInvalid { image: path.clone(), found })
+        invalid(format!(
+            "it is not the archive of a root file system: it has neither {}",
+            ROOTS.join(" nor ")
+        ))
     })
     .await?;
     Ok(image)
@@ -118,7 +139,9 @@ const ROOTS: [&str; 2] = ["sbin", "rootfs/sbin"];
 
 /// Opens an image that must be a plain file.
 pub(super) fn open(path: &Path) -> Result<File, Error> {
-    let file = File::open(path).map_err(|source| match source.kind() {
+    // O_NONBLOCK: a FIFO of this name would be waited for.
+    let opened = File::options().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path);
+    let file = opened.map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => Error::ImageMissing(path.to_owned()),
         _ => Error::Storage { operation: "open", path: path.to_owned(), source },
     })?;
@@ -167,6 +190,10 @@ fn is_tar(block: &[u8]) -> bool {
     header.cksum().is_ok_and(|stored| stored == sum)
 }
 
+/// Memory that decompressing may take, as a power of two: 512 MiB are enough for `xz -9` and `zstd --long=29`, and
+/// no file makes a daemon take more.
+const MEMORY_LOG: u32 = 29;
+
 /// A reader of what is inside.
 pub(super) fn decoder<'a>(
     compression: Compression,
@@ -177,14 +204,37 @@ pub(super) fn decoder<'a>(
         Compression::None => Box::new(reader),
         Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(reader)),
         Compression::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(reader)),
-        Compression::Xz => Box::new(xz2::bufread::XzDecoder::new_multi_decoder(reader)),
+        Compression::Xz => {
+            let stream = xz2::stream::Stream::new_stream_decoder(1 << MEMORY_LOG, xz2::stream::CONCATENATED)
+                .map_err(io::Error::other)?;
+            Box::new(xz2::bufread::XzDecoder::new_stream(reader, stream))
+        }
         Compression::Zstd => {
             let mut decoder = zstd::Decoder::with_buffer(reader)?;
-            // `--long` archives need more than the default window; a bound keeps memory bounded too.
-            decoder.window_log_max(31)?;
+            decoder.window_log_max(MEMORY_LOG)?;
             Box::new(decoder)
         }
     })
+}
+
+/// Bytes that names and attributes of one entry may take: they are held in memory.
+pub(super) const HEADERS: u64 = 4 << 20;
+
+/// Lets no more pass than is allowed for now.
+pub(super) struct Metered<R> {
+    pub(super) inner: R,
+    pub(super) allowance: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for Metered<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        match self.allowance.get().checked_sub(count as u64) {
+            Some(left) => self.allowance.set(left),
+            None => return Err(io::Error::other("names and attributes of an entry are too long")),
+        }
+        Ok(count)
+    }
 }
 
 /// A hash that goes on while somebody else owns the reader.

@@ -26,7 +26,7 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, linkat, mkfifoat, s
 use tar::{Entry, EntryType};
 use xattr::FileExt;
 
-use super::image::{Compression, Hash, decoder, hashed};
+use super::image::{Compression, HEADERS, Hash, Metered, decoder, hashed};
 use super::inside::{Inside, is_component, is_directory};
 use crate::Error;
 
@@ -120,26 +120,6 @@ impl Read for Watched<'_> {
         let count = self.inner.read(buffer)?;
         self.read += count as u64;
         (self.job.told)(self.read);
-        Ok(count)
-    }
-}
-
-/// Bytes that names and attributes of one entry may take: they are held in memory.
-const HEADERS: u64 = 4 << 20;
-
-/// Lets no more pass than is allowed for now.
-struct Metered<R> {
-    inner: R,
-    allowance: Rc<Cell<u64>>,
-}
-
-impl<R: Read> Read for Metered<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        match self.allowance.get().checked_sub(count as u64) {
-            Some(left) => self.allowance.set(left),
-            None => return Err(io::Error::other("names and attributes of an entry are too long")),
-        }
         Ok(count)
     }
 }
