@@ -49,6 +49,9 @@ pub fn up(options: &Options, out: &mut impl Write) -> Result<()> {
         bail!("this machine is not ready; nothing was changed:\n  - {}", findings.join("\n  - "));
     }
     if running {
+        if Installation::read(&layout)?.as_ref() != Some(&installation) {
+            bail!("it is up already, with other options; qvd down first, then qvd up with the new ones");
+        }
         writeln!(out, "already up")?;
         return Ok(());
     }

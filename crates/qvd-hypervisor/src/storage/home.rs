@@ -34,6 +34,9 @@ pub async fn prepare_home(directories: &Directories, owner: HomeOwner) -> Result
         }
         HomeOwner::User(login) => {
             single_name("login", &login)?;
+            if is_home_of_vm(&login) {
+                return Err(Error::Name { what: "login", name: login });
+            }
             Home { source: directories.homefs.join(&login), target: Path::new("home").join(&login) }
         }
     };
@@ -44,4 +47,33 @@ pub async fn prepare_home(directories: &Directories, owner: HomeOwner) -> Result
         Ok(home)
     })
     .await
+}
+
+/// Whether a login would get the directory that a VM has for itself.
+fn is_home_of_vm(login: &str) -> bool {
+    login.strip_suffix("-fs").is_some_and(|vm| vm.parse::<VmId>().is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn no_login_gets_the_home_of_a_vm() {
+        let storage = tempfile::tempdir().unwrap();
+        let at = |name: &str| storage.path().join(name);
+        let directories = Directories {
+            images: at("images"),
+            basefs: at("basefs"),
+            overlayfs: at("overlayfs"),
+            rootfs: at("rootfs"),
+            homefs: at("homefs"),
+        };
+        let own = prepare_home(&directories, HomeOwner::Vm(VmId(7))).await.unwrap();
+        assert_eq!(own.source, at("homefs/7-fs"));
+        let thief = prepare_home(&directories, HomeOwner::User("7-fs".to_owned())).await;
+        assert!(matches!(thief, Err(Error::Name { .. })));
+        let user = prepare_home(&directories, HomeOwner::User("a-fs".to_owned())).await.unwrap();
+        assert_eq!((user.source, user.target), (at("homefs/a-fs"), PathBuf::from("home/a-fs")));
+    }
 }
