@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
@@ -234,7 +234,8 @@ fn listen(address: IpAddr, port: u16) -> Result<OwnedFd> {
 }
 
 fn lock(path: &Path) -> Result<Flock<File>> {
-    let file = File::options().create(true).append(true).open(path);
+    // Whoever can open it can hold it: nobody else may.
+    let file = File::options().create(true).append(true).mode(0o600).open(path);
     let file = file.with_context(|| format!("cannot open {}", path.display()))?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| anyhow::anyhow!("already up"))
 }

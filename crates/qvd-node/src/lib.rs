@@ -19,6 +19,8 @@ mod reconcile;
 mod record;
 mod routers;
 
+use std::fs::Permissions;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -139,7 +141,9 @@ fn lock(path: &Path) -> Result<Flock<std::fs::File>, Error> {
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent).map_err(io)?;
     }
-    let file = std::fs::File::options().create(true).append(true).open(path).map_err(io)?;
+    // Whoever can open it can hold it: nobody else may.
+    let file = std::fs::File::options().create(true).append(true).mode(0o600).open(path).map_err(io)?;
+    file.set_permissions(Permissions::from_mode(0o600)).map_err(io)?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock)
         .map_err(|_| Error::Locked { path: path.display().to_string() })
 }

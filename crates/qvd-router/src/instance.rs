@@ -1,6 +1,7 @@
 //! A router's process as others see it: a lock file that lives exactly as long.
 
 use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -27,7 +28,9 @@ impl Instance {
         std::fs::create_dir_all(&directory).map_err(io("create", &directory))?;
         let id = format!("{:032x}", rand::random::<u128>());
         let path = instances::lock_file(&directory, &id);
-        let opened = File::create_new(&path).map_err(io("create", &path))?;
+        // Whoever can open it can hold it: nobody else may.
+        let opened = File::options().write(true).create_new(true).mode(0o600).open(&path);
+        let opened = opened.map_err(io("create", &path))?;
         let lock = Flock::lock(opened, FlockArg::LockExclusiveNonblock)
             .map_err(|(_, errno)| io("lock", &path)(errno.into()))?;
         Ok(Self { id, directory, _lock: lock })
