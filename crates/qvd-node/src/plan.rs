@@ -5,6 +5,7 @@ use qvd_model::{Failure, FailureCode, Generation, VmId, network};
 use qvd_runtime::Values;
 use qvd_runtime::config::ConfigError;
 
+use crate::checks::address_plan;
 use crate::record::Record;
 
 /// Memory of a desktop whose OSF names none, in MB.
@@ -45,6 +46,17 @@ pub fn draw_up(
     let address = facts.address.ok_or_else(|| {
         Failure::new(FailureCode::NetworkFailed, format!("VM {} has no IPv4 address", facts.name))
     })?;
+    let plan = address_plan(values).map_err(|problem| Failure::new(FailureCode::Configuration, problem))?;
+    if !plan.is_vm(address) || plan.gateway() == Some(address) {
+        // The firewall knows desktops by their range: one outside it would be held for a node.
+        let detail = format!(
+            "VM {} has the address {address}; VMs have addresses from {} to {} (vm.network.ip.start, vm.network.netmask)",
+            facts.name,
+            plan.first_vm(),
+            plan.last_vm()
+        );
+        return Err(Failure::new(FailureCode::NetworkFailed, detail));
+    }
     let read = || -> Result<Record, ConfigError> {
         Ok(Record {
             boot,
@@ -119,6 +131,20 @@ mod tests {
         assert_eq!(code(vec![TaggedImage { blocked: true, ..image(1) }]), Err(FailureCode::ImageBlocked));
         let ready = TaggedImage { state: "ready".to_owned(), ..image(1) };
         assert_eq!(code(vec![ready]), Err(FailureCode::ImageNotPublished));
+    }
+
+    #[test]
+    fn a_desktop_never_has_the_address_of_a_node() {
+        let config = qvd_runtime::Config::parse("f", "vm.network.gateway = 10.0.0.200").unwrap();
+        let draw = |address: [u8; 4]| {
+            let facts = StartFacts { address: Some(Ipv4Addr::from(address)), ..facts() };
+            let made = (String::new(), String::new());
+            draw_up(VmId(1), Generation(1), facts, image(1), made, &config.now()).map_err(|f| f.code)
+        };
+        assert!(draw([10, 0, 0, 100]).is_ok() && draw([10, 0, 255, 254]).is_ok());
+        for foreign in [[10, 0, 0, 1], [10, 0, 0, 99], [10, 0, 0, 200], [10, 0, 255, 255], [8, 8, 8, 8]] {
+            assert_eq!(draw(foreign), Err(FailureCode::NetworkFailed), "{foreign:?}");
+        }
     }
 
     #[test]

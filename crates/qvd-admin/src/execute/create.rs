@@ -53,13 +53,12 @@ impl New {
         }
         number_flags(&mut values);
         let plan = match checked.action.object {
-            Object::Vm => {
-                let start = config.address("vm.network.ip.start").map_err(internal)?;
-                let netmask = config.text("vm.network.netmask").map_err(internal)?;
-                Some(AddressPlan::new(start, &netmask, None).map_err(internal)?)
-            }
+            Object::Vm => Some(address_plan(app)?),
             _ => None,
         };
+        if let Some(plan) = &plan {
+            check_address(plan, &values)?;
+        }
         Ok(Self { values, plan })
     }
 
@@ -75,6 +74,31 @@ impl New {
     fn id(&self, name: &str) -> Result<i32, Refusal> {
         let missing = || Refusal::about(Status::MissingArgument, name);
         self.value(name).and_then(|text| text.parse().ok()).ok_or_else(missing)
+    }
+}
+
+/// The addresses of VMs, as configured.
+pub(super) fn address_plan(app: &App) -> Result<AddressPlan, Refusal> {
+    let config = app.config.now();
+    let start = config.address("vm.network.ip.start").map_err(internal)?;
+    let netmask = config.text("vm.network.netmask").map_err(internal)?;
+    AddressPlan::new(start, &netmask, None).map_err(internal)
+}
+
+/// Checks that an address that is given to a VM is one for VMs: nodes trust the others.
+pub(super) fn check_address(
+    plan: &AddressPlan,
+    values: &[(&'static Field, Option<String>)],
+) -> Result<(), Refusal> {
+    let given = values.iter().find(|(field, _)| field.name == "ip").and_then(|(_, value)| value.as_deref());
+    match given.map(str::parse::<Ipv4Addr>) {
+        None => Ok(()),
+        Some(Ok(address)) if plan.is_vm(address) => Ok(()),
+        Some(_) => Err(Refusal::about(Status::WrongArgumentValue, "ip").because(format!(
+            "VMs have addresses from {} to {}",
+            plan.first_vm(),
+            plan.last_vm()
+        ))),
     }
 }
 

@@ -9,7 +9,7 @@ use qvd_model::action::{Field, Object, Status};
 
 use super::{Reply, Request, selected, summed_up};
 use crate::app::App;
-use crate::execute::create::{hash_passwords, number_flags};
+use crate::execute::create::{address_plan, check_address, hash_passwords, number_flags};
 use crate::images::tags;
 use crate::refusal::{Doing, Refusal};
 
@@ -23,6 +23,9 @@ pub(super) async fn update(app: &App, request: Arc<Request>) -> Result<Reply, Re
     let mut values = request.checked.values.clone();
     hash_passwords(app, &mut values).await?;
     number_flags(&mut values);
+    if request.checked.action.object == Object::Vm && values.iter().any(|(field, _)| field.name == "ip") {
+        check_address(&address_plan(app)?, &values)?;
+    }
     let values = Arc::new(values);
     let mut outcomes = Vec::new();
     for object in objects {

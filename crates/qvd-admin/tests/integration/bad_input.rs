@@ -34,6 +34,8 @@ async fn each_mistake_has_its_code() {
         (&["osf", "new", "name=office"], 7200),
         (&["vm", "new", "name=desk,user=ann,osf=office"], 7200),
         (&["vm", "new", "name=d2,user=ann,osf=office,ip=10.3.15.254"], 7200),
+        (&["vm", "new", "name=d2,user=ann,osf=office,ip=10.3.15.1"], 6330),
+        (&["vm", "desk", "set", "ip=8.8.8.8"], 6330),
         (&["vm", "new", "name=d2,user=nobody,osf=office"], 7110),
         (&["vm", "new", "name=d2,user=ann,osf=none"], 7110),
         (&["vm", "new", "name=d2,user_id=7,osf=office"], 7110),
