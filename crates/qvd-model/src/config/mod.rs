@@ -106,6 +106,8 @@ impl Key {
     /// Checks an expanded value.
     pub fn check(&self, value: &str) -> Result<(), InvalidValue> {
         let fits = match self.kind {
+            // What the database sets ends up as lines of other programs' files; a line break would begin a new one.
+            Kind::Text | Kind::List if self.scope != Scope::File => !value.contains(char::is_control),
             Kind::Text | Kind::Bool | Kind::List => true,
             Kind::Int { min, max } => value.parse::<i64>().is_ok_and(|n| (min..=max).contains(&n)),
             Kind::Number => value.parse::<f64>().is_ok_and(f64::is_finite),
@@ -120,7 +122,7 @@ impl Key {
         if fits {
             return Ok(());
         }
-        let found = if self.secret { "the value".to_owned() } else { format!("`{value}`") };
+        let found = if self.secret { "the value".to_owned() } else { format!("`{}`", value.escape_debug()) };
         Err(InvalidValue {
             key: self.name.to_owned(),
             problem: format!("{found} is not {}", self.kind.describe()),
@@ -132,7 +134,7 @@ impl Kind {
     /// The kind in words, with its article: `a whole number from 1 to 65535`.
     pub fn describe(self) -> String {
         match self {
-            Self::Text => "text".to_owned(),
+            Self::Text => "text in one line".to_owned(),
             Self::Bool => "a switch (empty or 0 is off, anything else is on)".to_owned(),
             Self::Int { min, max } => format!("a whole number from {min} to {max}"),
             Self::Number => "a number".to_owned(),
@@ -211,6 +213,15 @@ mod tests {
                 rest = tail;
             }
         }
+    }
+
+    #[test]
+    fn the_database_sets_no_second_line() {
+        let domain = key("vm.network.domain").unwrap();
+        assert!(domain.check("desk.example").is_ok());
+        let refused = domain.check("x\ndhcp-script=/tmp/x").unwrap_err();
+        assert_eq!(refused.problem, "`x\\ndhcp-script=/tmp/x` is not text in one line");
+        assert!(key("internal.vm.lxc.conf.extra").unwrap().check("a = 1\nb = 2").is_ok());
     }
 
     #[test]
