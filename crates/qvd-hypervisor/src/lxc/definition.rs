@@ -51,8 +51,8 @@ pub struct Confinement {
     pub mounts: bool,
     /// The system calls that are refused, as a file in LXC's format.
     pub seccomp: Option<PathBuf>,
-    /// The AppArmor profile; only written where the kernel has AppArmor.
-    pub apparmor: Option<String>,
+    /// The AppArmor profile; none where the kernel has no AppArmor.
+    pub apparmor: Option<&'static str>,
 }
 
 impl Confinement {
@@ -61,9 +61,33 @@ impl Confinement {
         Self {
             mounts: init == Init::Systemd,
             seccomp: Some(PathBuf::from("/usr/share/lxc/config/common.seccomp")),
-            apparmor: Some("lxc-container-qvd".to_owned()),
+            apparmor: profile(),
         }
     }
+}
+
+/// AppArmor profiles for desktops, the best first: one of our own where somebody has loaded it, and LXC's.
+const PROFILES: [&str; 2] = ["lxc-container-qvd", "lxc-container-default-cgns"];
+
+fn profile() -> Option<&'static str> {
+    let enabled = fs::read_to_string("/sys/module/apparmor/parameters/enabled").unwrap_or_default();
+    if enabled.trim() != "Y" {
+        return None;
+    }
+    let loaded = fs::read_to_string("/sys/kernel/security/apparmor/profiles").unwrap_or_default();
+    // Under a profile that is not loaded LXC starts nothing.
+    Some(choose_profile(&loaded).unwrap_or_else(|| {
+        tracing::warn!("no AppArmor profile for desktops is loaded ({}): unconfined", PROFILES.join(", "));
+        "unconfined"
+    }))
+}
+
+/// The best of the profiles that the kernel lists, one a line, as `name (mode)`.
+fn choose_profile(loaded: &str) -> Option<&'static str> {
+    let is_loaded = |wanted: &&str| {
+        loaded.lines().any(|line| line.rsplit_once(" (").is_some_and(|(name, _)| name == *wanted))
+    };
+    PROFILES.into_iter().find(is_loaded)
 }
 
 /// Everything that `lxc-start` has to know about one desktop.
@@ -212,8 +236,7 @@ impl Definition {
         if let Some(path) = &self.confinement.seccomp {
             lines.set("lxc.seccomp.profile", path.display())?;
         }
-        let enabled = fs::read_to_string("/sys/module/apparmor/parameters/enabled").unwrap_or_default();
-        if let Some(profile) = self.confinement.apparmor.as_ref().filter(|_| enabled.trim() == "Y") {
+        if let Some(profile) = self.confinement.apparmor {
             lines.set("lxc.apparmor.profile", profile)?;
         }
         Ok(())
@@ -294,5 +317,21 @@ impl Lxc {
             }
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loaded_profiles_are_named() {
+        let lxc = "/usr/sbin/ntpd (enforce)\nlxc-container-default-cgns (enforce)\n";
+        assert_eq!(choose_profile(lxc), Some("lxc-container-default-cgns"));
+        assert_eq!(
+            choose_profile(&format!("{lxc}lxc-container-qvd (complain)\n")),
+            Some("lxc-container-qvd")
+        );
+        assert_eq!(choose_profile("lxc-container-default-cgns-x (enforce)\n"), None);
     }
 }
