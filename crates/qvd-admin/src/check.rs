@@ -145,10 +145,11 @@ fn filter(
             return Err(Refusal::about(Status::FilterNotAllowed, test.field.as_str()));
         }
     }
-    if let Some(mandatory) = entity.mandatory_filter(action)
-        && !parsed.mentions(mandatory)
+    let mandatory = entity.mandatory_filters(action);
+    if let Some(first) = mandatory.first()
+        && !mandatory.iter().any(|name| parsed.mentions(name))
     {
-        return Err(Refusal::about(Status::MissingFilter, mandatory));
+        return Err(Refusal::about(Status::MissingFilter, *first));
     }
     typed(parsed, entity, rules)
 }

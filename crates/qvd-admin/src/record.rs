@@ -103,7 +103,14 @@ pub(crate) const fn event_kind(object: Object) -> Option<ObjectKind> {
         Object::Tenant => Some(ObjectKind::Tenant),
         Object::Administrator | Object::OwnAdministrator => Some(ObjectKind::Administrator),
         Object::Config => Some(ObjectKind::Config),
-        Object::Tag | Object::Event => None,
+        Object::Tag
+        | Object::Event
+        | Object::Property
+        | Object::UserProperty
+        | Object::VmProperty
+        | Object::HostProperty
+        | Object::OsfProperty
+        | Object::DiProperty => None,
     }
 }
 

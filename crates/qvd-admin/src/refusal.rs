@@ -72,6 +72,9 @@ impl Refusal {
                 ("23503", Doing::Writing) => Status::ForeignReference,
                 ("23503", Doing::Deleting) => Status::HasDependents,
                 ("23503", Doing::Reading) => Status::UnknownReference,
+                ("23505", _) if constraint == Some("properties_list_key_tenant_id") => {
+                    Status::PropertyDefined
+                }
                 ("23505", _) => Status::Duplicate,
                 _ => Status::Internal,
             };

@@ -54,8 +54,8 @@ fn uses(action: &Action, field: &'static Field) -> Vec<(Value, u16, &'static [&'
     if action.verb == Verb::Update
         && let Some(acls) = field.update
     {
-        let filters = match entity(action.object).mandatory_filter(action) {
-            Some(name) => json!({name: 1}),
+        let filters = match entity(action.object).mandatory_filters(action).first() {
+            Some(name) => json!({*name: 1}),
             None => json!({}),
         };
         let request = json!({"filters": filters, "arguments": {field.name: null}});

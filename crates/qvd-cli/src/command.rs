@@ -64,6 +64,10 @@ pub enum Verb {
     Tag(Vec<String>),
     /// Take tags away.
     Untag(Vec<String>),
+    /// Give something to it: a property to kinds of objects.
+    Assign(Vec<String>),
+    /// Take something from it.
+    Unassign(Vec<String>),
     /// Go back to the built-in value of a setting.
     Default,
     /// Tell their story.
@@ -114,6 +118,8 @@ impl Verb {
             Self::Disconnect => "disconnect",
             Self::Tag(_) => "tag",
             Self::Untag(_) => "untag",
+            Self::Assign(_) => "assign",
+            Self::Unassign(_) => "unassign",
             Self::Default => "default",
             Self::Explain => "explain",
         }

@@ -161,6 +161,8 @@ fn subject(
         "set" => Verb::Set(assignments(cursor, notes)?),
         "tag" => Verb::Tag(values(cursor, "a tag")?),
         "untag" => Verb::Untag(values(cursor, "a tag")?),
+        "assign" => Verb::Assign(values(cursor, "a kind of object")?),
+        "unassign" => Verb::Unassign(values(cursor, "a kind of object")?),
         "block" => Verb::Block(true),
         "unblock" => Verb::Block(false),
         "del" => Verb::Delete,

@@ -44,6 +44,7 @@ fn about(noun: &Noun) -> String {
             "set" if word == "config" => "config set key=NAME, value=VALUE [, tenant=NAME]".to_owned(),
             "set" => format!("{word} [SELECTION] set NAME=VALUE, ..."),
             "tag" | "untag" => format!("{word} [SELECTION] {verb} TAG, ..."),
+            "assign" | "unassign" => format!("{word} SELECTION {verb} vm|user|host|osf|di, ..."),
             other => format!("{word} [SELECTION] {other}"),
         };
         let _ = writeln!(text, "  {line}");

@@ -23,6 +23,7 @@ mod listing;
 pub mod noun;
 pub mod options;
 pub mod output;
+mod property;
 pub mod run;
 pub mod session;
 mod tls;

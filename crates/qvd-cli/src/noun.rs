@@ -75,6 +75,13 @@ pub const NOUNS: &[Noun] = &[
         verbs: &["get", "set", "del", "default"],
         example: "key=l7r.port, value=8443",
     },
+    Noun {
+        word: "property",
+        object: Object::Property,
+        title: "custom properties",
+        verbs: &["get", "new", "set", "assign", "unassign", "del"],
+        example: "key=department, description='where they work'",
+    },
 ];
 
 /// Every verb, also of nouns that lack it: it is recognised so that the refusal can say so.

@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
-use qvd_model::action::{self, Entity};
+use qvd_model::action::{self, Entity, Verb as Does};
 use qvd_model::filter::{Filter, Operator};
 
 use crate::api::{Api, ask_line, ask_password};
@@ -10,7 +10,7 @@ use crate::command::{Command, ObjectCommand, Verb};
 use crate::error::Error;
 use crate::grammar::{self, Line, Parsed, outside_quotes};
 use crate::options::{Options, Settings};
-use crate::{change, creation, explain, help, listing};
+use crate::{change, creation, explain, help, listing, property};
 
 /// Runs commands for one process. The API is called only when a command needs it, on one connection.
 pub struct Runner<'a> {
@@ -82,6 +82,12 @@ impl<'a> Runner<'a> {
                 listing::get(&mut context, command.noun, selection, fields, order).await
             }
             Verb::New(assignments) => creation::create(&mut context, command.noun, assignments).await,
+            Verb::Assign(kinds) => {
+                property::assign(&mut context, command.noun, selection, &kinds, Does::Create).await
+            }
+            Verb::Unassign(kinds) => {
+                property::assign(&mut context, command.noun, selection, &kinds, Does::Delete).await
+            }
             Verb::Explain => explain::explain(&mut context, command.noun, selection).await,
             verb => change::change(&mut context, command.noun, selection, verb).await,
         }

@@ -3,13 +3,14 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use qvd_db::admin::select::Identity;
-use qvd_db::admin::{network, references, write};
+use qvd_db::admin::select::{Identity, Scope};
+use qvd_db::admin::{network, references, select, write};
 use qvd_db::{Session, Transaction};
-use qvd_model::action::{Field, Kind, Object, Status};
+use qvd_model::action::{Change, Field, Kind, Object, Status};
+use qvd_model::filter::Filter;
 use qvd_model::network::AddressPlan;
 
-use super::{Reply, Request};
+use super::{Reply, Request, properties};
 use crate::app::App;
 use crate::images::tags;
 use crate::refusal::Refusal;
@@ -161,7 +162,14 @@ pub(crate) async fn create_in(
 ) -> Result<Identity, Refusal> {
     let object = request.checked.action.object;
     resolve_names(tx, request, &mut new).await?;
+    if object == Object::Property {
+        let key = new.value("key").unwrap_or_default();
+        properties::check_key(tx, None, key, new.id("tenant_id")?).await?;
+    }
     let tenant = owner(tx, request, &new).await?;
+    if object == Object::HostProperty {
+        properties::check_host(&request.circumstances.caller, tenant)?;
+    }
     let mut chosen = false;
     if object == Object::Vm && new.value("ip").is_none() {
         chosen = true;
@@ -189,7 +197,11 @@ pub(crate) async fn create_in(
     if object == Object::Vm {
         super::update::check_expiration(tx, id).await?;
     }
-    let name = new.value(request.checked.entity.key).unwrap_or_default().to_owned();
+    let name = match new.value(request.checked.entity.key) {
+        Some(name) => name.to_owned(),
+        // It is called like what it refers to.
+        None => named(tx, object, id).await?,
+    };
     let tenant = if object == Object::Tenant { Some(id) } else { tenant };
     let identity = Identity { id, name, tenant };
     if object == Object::Di {
@@ -197,11 +209,22 @@ pub(crate) async fn create_in(
         tags::on_creation(tx, id, new.id("osf_id")?, version).await?;
     }
     for (operation, values) in &request.checked.nested {
-        tags::change(tx, id, operation.change, values).await?;
+        match operation.change {
+            Change::AddTags => tags::add(tx, id, values).await?,
+            Change::RemoveTags => tags::remove(tx, id, values).await?,
+            Change::AssignProperty => properties::assign(tx, request, id, tenant, values).await?,
+        }
     }
     request.circumstances.tell(tx, &identity, "created").await?;
     request.circumstances.log(tx, Some(&identity), Status::Done).await?;
     Ok(identity)
+}
+
+/// What an object is called in the database.
+async fn named(session: &impl Session, object: Object, id: i32) -> Result<String, Refusal> {
+    let own = Filter::any_of("id", [id]);
+    let found = select::identities(session, object, &own, &Scope::All).await?;
+    Ok(found.into_iter().next().map(|identity| identity.name).unwrap_or_default())
 }
 
 /// Puts ids in place of names. A name must be of a row in the caller's scope; those of the same tenant as the
@@ -245,6 +268,7 @@ pub(super) fn refers_to(field: &str) -> Option<Object> {
         "user_id" => Some(Object::User),
         "osf_id" => Some(Object::Osf),
         "tenant_id" => Some(Object::Tenant),
+        "property_id" => Some(Object::Property),
         _ => None,
     }
 }

@@ -6,6 +6,7 @@ mod create;
 mod delete;
 mod list;
 mod order;
+mod properties;
 mod setup;
 pub(crate) mod update;
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use qvd_db::admin::select::Identity;
 use qvd_db::admin::write;
 use qvd_db::{Session, Transaction};
-use qvd_model::action::{Field, Object, Status};
+use qvd_model::action::{Change, Field, Object, Status};
 
-use super::{Reply, Request, selected, summed_up};
+use super::{Reply, Request, properties, selected, summed_up};
 use crate::app::App;
 use crate::execute::create::{address_plan, check_address, hash_passwords, number_flags};
 use crate::images::tags;
@@ -49,6 +49,12 @@ async fn update_in(
     object: &Identity,
 ) -> Result<(), Refusal> {
     let kind = request.checked.action.object;
+    if kind == Object::Property
+        && let Some((_, Some(key))) = values.iter().find(|(f, _)| f.name == "key")
+    {
+        let tenant = object.tenant.unwrap_or(request.circumstances.caller.tenant);
+        properties::check_key(tx, Some(object.id), key, tenant).await?;
+    }
     let columns: Vec<_> = values.iter().map(|(f, v)| (f.name, v.as_deref())).collect();
     if !write::update(tx, kind, object.id, &columns).await? {
         return Err(Refusal::new(Status::NothingMatched));
@@ -57,7 +63,12 @@ async fn update_in(
         check_expiration(tx, object.id).await?;
     }
     for (operation, values) in &request.checked.nested {
-        tags::change(tx, object.id, operation.change, values).await?;
+        match operation.change {
+            Change::AddTags => tags::add(tx, object.id, values).await?,
+            Change::RemoveTags => tags::remove(tx, object.id, values).await?,
+            // Only a part of creations.
+            Change::AssignProperty => {}
+        }
     }
     request.circumstances.tell(tx, object, &told(request, values)).await?;
     request.circumstances.log(tx, Some(object), Status::Done).await?;
@@ -82,8 +93,9 @@ fn told(request: &Request, values: &Values) -> String {
     });
     let nested = request.checked.nested.iter().map(|(operation, values)| {
         let verb = match operation.change {
-            qvd_model::action::Change::AddTags => "tagged",
-            qvd_model::action::Change::RemoveTags => "untagged",
+            Change::AddTags => "tagged",
+            Change::RemoveTags => "untagged",
+            Change::AssignProperty => "assigned",
         };
         format!("{verb} {}", values.join(", "))
     });

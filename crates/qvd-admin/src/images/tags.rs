@@ -2,7 +2,7 @@
 
 use qvd_db::Session;
 use qvd_db::admin::images;
-use qvd_model::action::{Change, Status};
+use qvd_model::action::Status;
 
 use crate::refusal::Refusal;
 
@@ -26,35 +26,40 @@ pub(crate) async fn on_creation(
     Ok(())
 }
 
-/// Adds or removes tags.
-pub(crate) async fn change(
-    session: &impl Session,
-    di: i32,
-    change: Change,
-    tags: &[String],
-) -> Result<(), Refusal> {
-    let Some(image) = images::image(session, di).await? else {
-        return Err(Refusal::new(Status::ImageNotFound));
-    };
+/// Gives an image tags.
+pub(crate) async fn add(session: &impl Session, di: i32, tags: &[String]) -> Result<(), Refusal> {
+    let image = changed(session, di).await?;
     for tag in tags {
-        match change {
-            Change::AddTags => {
-                if images::is_fixed_elsewhere(session, image.osf, tag, di).await? {
-                    return Err(Refusal::about(Status::FixedTag, tag.as_str()));
-                }
-                if images::tag(session, di, tag).await?.is_none() {
-                    images::add_tag(session, di, tag, false).await?;
-                }
-            }
-            Change::RemoveTags => match images::tag(session, di, tag).await? {
-                Some(fixed) if fixed || tag == HEAD || tag == DEFAULT => {
-                    return Err(Refusal::about(Status::TagNotRemovable, tag.as_str()));
-                }
-                Some(_) => images::remove_tag(session, di, tag).await?,
-                None => {}
-            },
+        if images::is_fixed_elsewhere(session, image.osf, tag, di).await? {
+            return Err(Refusal::about(Status::FixedTag, tag.as_str()));
+        }
+        if images::tag(session, di, tag).await?.is_none() {
+            images::add_tag(session, di, tag, false).await?;
         }
     }
+    consolidate(session, di, &image).await
+}
+
+/// Takes tags away from an image.
+pub(crate) async fn remove(session: &impl Session, di: i32, tags: &[String]) -> Result<(), Refusal> {
+    let image = changed(session, di).await?;
+    for tag in tags {
+        match images::tag(session, di, tag).await? {
+            Some(fixed) if fixed || tag == HEAD || tag == DEFAULT => {
+                return Err(Refusal::about(Status::TagNotRemovable, tag.as_str()));
+            }
+            Some(_) => images::remove_tag(session, di, tag).await?,
+            None => {}
+        }
+    }
+    consolidate(session, di, &image).await
+}
+
+async fn changed(session: &impl Session, di: i32) -> Result<images::Image, Refusal> {
+    images::image(session, di).await?.ok_or_else(|| Refusal::new(Status::ImageNotFound))
+}
+
+async fn consolidate(session: &impl Session, di: i32, image: &images::Image) -> Result<(), Refusal> {
     if image.state == "published" {
         images::consolidate(session, di).await?;
     }

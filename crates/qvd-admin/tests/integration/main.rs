@@ -12,6 +12,7 @@
 mod bad_input;
 mod images;
 mod permissions;
+mod properties;
 mod sessions;
 mod walk_through;
 

@@ -9,6 +9,7 @@ pub mod config;
 pub mod identity;
 pub mod images;
 pub mod network;
+pub mod properties;
 pub mod references;
 mod relation;
 pub mod select;
@@ -21,11 +22,20 @@ use crate::{Error, Session, Sql};
 
 /// Statements of these modules.
 pub(crate) fn statements() -> impl Iterator<Item = Sql> {
-    [audit::ALL, config::ALL, identity::ALL, images::ALL, network::ALL, references::ALL, write::ALL]
-        .into_iter()
-        .flatten()
-        .copied()
-        .chain(relation::statements())
+    [
+        audit::ALL,
+        config::ALL,
+        identity::ALL,
+        images::ALL,
+        network::ALL,
+        properties::ALL,
+        references::ALL,
+        write::ALL,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
+    .chain(relation::statements())
 }
 
 /// A statement that is being put together.

@@ -11,8 +11,12 @@ const OSFS: Sql = Sql::new("find the OSF by name", "SELECT id, tenant_id FROM os
 const TENANT: Sql = Sql::new("find the tenant", "SELECT id, id AS tenant_id FROM tenants WHERE id = $1");
 const TENANTS: Sql =
     Sql::new("find the tenant by name", "SELECT id, id AS tenant_id FROM tenants WHERE name = $1");
+const PROPERTY: Sql =
+    Sql::new("find the property", "SELECT id, tenant_id FROM properties_list WHERE id = $1");
+const PROPERTIES: Sql =
+    Sql::new("find the property by key", "SELECT id, tenant_id FROM properties_list WHERE key = $1");
 
-pub(crate) const ALL: &[Sql] = &[USER, USERS, OSF, OSFS, TENANT, TENANTS];
+pub(crate) const ALL: &[Sql] = &[USER, USERS, OSF, OSFS, TENANT, TENANTS, PROPERTY, PROPERTIES];
 
 /// A row that is referred to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +32,7 @@ pub async fn by_id(session: &impl Session, object: Object, id: i32) -> Result<Op
     let sql = match object {
         Object::User => USER,
         Object::Osf => OSF,
+        Object::Property => PROPERTY,
         _ => TENANT,
     };
     let row = sql.query_opt(session, &[&id]).await?;
@@ -39,6 +44,7 @@ pub async fn by_name(session: &impl Session, object: Object, name: &str) -> Resu
     let sql = match object {
         Object::User => USERS,
         Object::Osf => OSFS,
+        Object::Property => PROPERTIES,
         _ => TENANTS,
     };
     let rows = sql.query(session, &[&name]).await?;

@@ -43,11 +43,17 @@ pub async fn insert(
         columns.push(column);
         expressions.push(statement.bind(kind, value));
     }
-    columns.extend(["creation_date", "creation_admin_id", "creation_admin_name"]);
-    expressions.push("now() AT TIME ZONE 'UTC'".to_owned());
-    let id = creator.id.map(|id| id.to_string());
-    expressions.push(statement.bind(qvd_model::action::Kind::Int, id.as_deref()));
-    expressions.push(statement.bind(qvd_model::action::Kind::Text(80), Some(&creator.name)));
+    for (column, value) in storage.constants {
+        columns.push(column);
+        expressions.push((*value).to_owned());
+    }
+    if storage.created {
+        columns.extend(["creation_date", "creation_admin_id", "creation_admin_name"]);
+        expressions.push("now() AT TIME ZONE 'UTC'".to_owned());
+        let id = creator.id.map(|id| id.to_string());
+        expressions.push(statement.bind(qvd_model::action::Kind::Int, id.as_deref()));
+        expressions.push(statement.bind(qvd_model::action::Kind::Text(80), Some(&creator.name)));
+    }
     statement.text = format!(
         "INSERT INTO {} ({}) VALUES ({}) RETURNING id",
         storage.table,

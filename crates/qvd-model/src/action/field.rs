@@ -131,6 +131,12 @@ impl Field {
         self
     }
 
+    /// Not filtered by in lists.
+    pub(super) const fn unfiltered(mut self) -> Self {
+        self.filter = false;
+        self
+    }
+
     /// Not ordered by.
     pub(super) const fn unordered(mut self) -> Self {
         self.order = false;

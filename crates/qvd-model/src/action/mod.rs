@@ -8,6 +8,7 @@
 mod actions;
 mod entities;
 mod field;
+mod properties;
 mod status;
 
 pub use actions::ACTIONS;
@@ -41,6 +42,18 @@ words! {
         Config = "config",
         /// A line of an object's story.
         Event = "event",
+        /// A custom property that is known.
+        Property = "property",
+        /// A property that users may have.
+        UserProperty = "user_property",
+        /// A property that VMs may have.
+        VmProperty = "vm_property",
+        /// A property that hosts may have.
+        HostProperty = "host_property",
+        /// A property that OSFs may have.
+        OsfProperty = "osf_property",
+        /// A property that disk images may have.
+        DiProperty = "di_property",
     }
 }
 
@@ -152,6 +165,8 @@ pub enum Change {
     AddTags,
     /// Takes tags away.
     RemoveTags,
+    /// Lets kinds of objects have the property.
+    AssignProperty,
 }
 
 /// The action of this name.
@@ -178,6 +193,41 @@ pub const fn entity(object: Object) -> &'static Entity {
         Object::OwnAdministrator => &entities::OWN_ADMINISTRATOR,
         Object::Config => &entities::CONFIG,
         Object::Event => &entities::EVENT,
+        Object::Property => &properties::PROPERTY,
+        Object::UserProperty => &properties::USER_PROPERTY,
+        Object::VmProperty => &properties::VM_PROPERTY,
+        Object::HostProperty => &properties::HOST_PROPERTY,
+        Object::OsfProperty => &properties::OSF_PROPERTY,
+        Object::DiProperty => &properties::DI_PROPERTY,
+    }
+}
+
+impl Object {
+    /// The objects that have custom properties.
+    pub const WITH_PROPERTIES: &'static [Self] = &[Self::Vm, Self::User, Self::Osf, Self::Host, Self::Di];
+
+    /// Which properties objects of this kind may have.
+    pub const fn properties(self) -> Option<Self> {
+        match self {
+            Self::User => Some(Self::UserProperty),
+            Self::Vm => Some(Self::VmProperty),
+            Self::Host => Some(Self::HostProperty),
+            Self::Osf => Some(Self::OsfProperty),
+            Self::Di => Some(Self::DiProperty),
+            _ => None,
+        }
+    }
+
+    /// Whose properties these are.
+    pub const fn of_property(self) -> Option<Self> {
+        match self {
+            Self::UserProperty => Some(Self::User),
+            Self::VmProperty => Some(Self::Vm),
+            Self::HostProperty => Some(Self::Host),
+            Self::OsfProperty => Some(Self::Osf),
+            Self::DiProperty => Some(Self::Di),
+            _ => None,
+        }
     }
 }
 
@@ -241,13 +291,14 @@ impl Entity {
         }
     }
 
-    /// Filters without which `action` would touch too much.
-    pub fn mandatory_filter(&self, action: &Action) -> Option<&'static str> {
+    /// Filters without one of which `action` would touch too much; none are listed where it cannot.
+    pub fn mandatory_filters(&self, action: &Action) -> &'static [&'static str] {
         match (action.verb, self.object) {
-            (_, Object::OwnAdministrator) => None,
-            (Verb::Delete, Object::Config) => Some("key"),
-            (Verb::Update | Verb::Delete, _) => Some("id"),
-            _ => None,
+            (_, Object::OwnAdministrator) => &[],
+            (Verb::Delete, Object::Config) => &["key"],
+            (Verb::Delete, object) if object.of_property().is_some() => &["id", "property_id"],
+            (Verb::Update | Verb::Delete, _) => &["id"],
+            _ => &[],
         }
     }
 

@@ -63,6 +63,7 @@ statuses! {
     WrongType = 6310, "A value has the wrong type";
     WrongFilterValue = 6320, "A filter has a value of the wrong type";
     WrongArgumentValue = 6330, "An argument has a value of the wrong type";
+    WrongProperty = 6340, "A property is not acceptable";
     WrongTag = 6350, "A tag is not acceptable";
     NoValue = 6410, "A value is needed";
     NoTagValue = 6430, "A tag needs a value";
@@ -72,6 +73,12 @@ statuses! {
     ForeignReference = 7110, "An object that is referred to does not exist";
     HasDependents = 7120, "Other objects depend on it";
     Duplicate = 7200, "There is one already";
+    PropertyDefined = 7210, "The property is defined already";
+    PropertyDefinedAbove = 7211, "The property is defined already for all tenants";
+    HostPropertyAssignment = 7212, "Only super-administrators may give hosts properties";
+    HostPropertyValue = 7213, "Only super-administrators may set properties of hosts";
+    HostPropertyTenant = 7214, "Hosts can only have properties of super-administrators";
+    PropertyOfNobody = 7215, "Properties cannot belong to all tenants at once";
     TenantsDiffer = 7300, "The user and the OSF belong to different tenants";
     VmNotStopped = 7310, "A VM must be stopped before it is deleted";
     ImageInUse = 7320, "VMs are running this disk image";

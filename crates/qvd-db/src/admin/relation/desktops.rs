@@ -106,6 +106,8 @@ pub(super) const VM: Relation = Relation {
             ("expiration_soft", "vm_expiration_soft"),
             ("expiration_hard", "vm_expiration_hard"),
         ],
+        constants: &[],
+        created: true,
         companions: &[
             Sql::new(
                 "make the runtime row of the VM",
@@ -160,6 +162,8 @@ pub(super) const USER: Relation = Relation {
         ],
         side: None,
         side_columns: &[],
+        constants: &[],
+        created: true,
         companions: &[],
         guards: &[(
             Sql::new(
@@ -206,6 +210,8 @@ pub(super) const HOST: Relation = Relation {
         ],
         side: Some(("host_runtimes", "host_id")),
         side_columns: &[("blocked", "blocked")],
+        constants: &[],
+        created: true,
         companions: &[
             Sql::new(
                 "make the runtime row of the host",

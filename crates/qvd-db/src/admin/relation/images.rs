@@ -43,6 +43,8 @@ pub(super) const OSF: Relation = Relation {
         ],
         side: None,
         side_columns: &[],
+        constants: &[],
+        created: true,
         companions: &[],
         guards: &[(
             Sql::new(
@@ -110,6 +112,8 @@ pub(super) const DI: Relation = Relation {
             ("expiration_time_soft", "expiration_time_soft"),
             ("expiration_time_hard", "expiration_time_hard"),
         ],
+        constants: &[],
+        created: true,
         companions: &[Sql::new(
             "make the runtime row of the image",
             "INSERT INTO di_runtimes (di_id, state, state_ts) \

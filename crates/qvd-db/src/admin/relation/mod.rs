@@ -2,6 +2,7 @@
 
 mod desktops;
 mod images;
+mod properties;
 mod tenancy;
 
 use qvd_model::action::{Kind, Object, Status, entity};
@@ -39,6 +40,10 @@ pub(crate) struct Storage {
     pub(crate) side: Option<(&'static str, &'static str)>,
     /// Columns of the side table by field.
     pub(crate) side_columns: &'static [(&'static str, &'static str)],
+    /// Columns with the same value in every row of this object.
+    pub(crate) constants: &'static [(&'static str, &'static str)],
+    /// Whether the table says who made a row, and when.
+    pub(crate) created: bool,
     /// Rows that are made together with it; `$1` is its id.
     pub(crate) companions: &'static [Sql],
     /// What forbids its deletion: a row means refusal, its first column is the reason. `$1` is its id.
@@ -79,6 +84,12 @@ pub(crate) const fn relation(object: Object) -> Option<&'static Relation> {
         Object::Tenant => Some(&tenancy::TENANT),
         Object::Administrator | Object::OwnAdministrator => Some(&tenancy::ADMINISTRATOR),
         Object::Event => Some(&tenancy::EVENT),
+        Object::Property => Some(&properties::PROPERTY),
+        Object::UserProperty => Some(&properties::USER_PROPERTY),
+        Object::VmProperty => Some(&properties::VM_PROPERTY),
+        Object::HostProperty => Some(&properties::HOST_PROPERTY),
+        Object::OsfProperty => Some(&properties::OSF_PROPERTY),
+        Object::DiProperty => Some(&properties::DI_PROPERTY),
         Object::Config => None,
     }
 }

@@ -29,6 +29,8 @@ pub(super) const TENANT: Relation = Relation {
         columns: &[("name", "name"), ("description", "description"), ("blocked", "blocked")],
         side: Some(("wat_setups_by_tenants", "tenant_id")),
         side_columns: &[("language", "language"), ("block", "block")],
+        constants: &[],
+        created: true,
         companions: &[Sql::new(
             "make the console setup of the tenant",
             "INSERT INTO wat_setups_by_tenants (tenant_id, block, language) VALUES ($1, 10, 'auto')",
@@ -93,6 +95,8 @@ pub(super) const ADMINISTRATOR: Relation = Relation {
         ],
         side: Some(("wat_setups_by_administrators", "administrator_id")),
         side_columns: &[("language", "language"), ("block", "block")],
+        constants: &[],
+        created: true,
         companions: &[Sql::new(
             "make the console setup of the administrator",
             "INSERT INTO wat_setups_by_administrators (administrator_id, block, language) VALUES ($1, 10, 'auto')",

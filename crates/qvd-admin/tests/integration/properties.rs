@@ -1,0 +1,79 @@
+//! Custom properties: the catalogue, what may have them, and their values.
+
+use serde_json::json;
+
+use crate::{Installation, code};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_property_is_known_and_assigned() {
+    let it = Installation::start("properties").await;
+    it.qa4(&["tenant", "new", "name=other"]).await.unwrap();
+    it.qa4(&["property", "new", "key=dept,description=where,tenant=default"]).await.unwrap();
+    it.qa4(&["property", "new", "key=dept,tenant=other"]).await.unwrap();
+    it.qa4(&["property", "new", "key=rack,tenant_id=0"]).await.unwrap();
+    for (arguments, status) in [
+        ("key=dept,tenant=default", 7210),
+        ("key=rack,tenant=default", 7211),
+        ("key=dept,tenant_id=0", 7210),
+        ("key=fresh,tenant_id=-1", 7215),
+        ("key=user_name,tenant=default", 6330),
+        ("key=__tags__,tenant=default", 6330),
+        ("description=x,tenant=default", 6240),
+    ] {
+        assert_eq!(code(it.qa4(&["property", "new", arguments]).await), status, "{arguments}");
+    }
+    // The same key again is no other one.
+    it.qa4(&["property", "key=dept,tenant_id=1", "set", "key=dept,description=who"]).await.unwrap();
+    assert_eq!(code(it.qa4(&["property", "key=dept,tenant_id=1", "set", "key=rack"]).await), 7211);
+    let rows = it.rows(&["property", "key=dept,tenant_id=1", "get", "*"]).await;
+    assert_eq!((&rows[0]["description"], &rows[0]["in_user"]), (&json!("who"), &json!(0)));
+    let id = rows[0]["id"].clone();
+    assert_eq!(rows[0]["property_id"], id);
+
+    let selected = "key=dept,tenant_id=1";
+    assert_eq!(it.qa4(&["property", selected, "assign", "user,", "vm"]).await.unwrap(), "Total: 2\n");
+    assert_eq!(code(it.qa4(&["property", selected, "assign", "user"]).await), 7200);
+    assert!(it.qa4(&["property", "dept", "assign", "user"]).await.is_err(), "two tenants have one");
+    assert!(it.qa4(&["property", selected, "assign", "tenant"]).await.is_err());
+    assert_eq!(code(it.qa4(&["property", selected, "assign", "host"]).await), 7214);
+    it.qa4(&["property", "rack", "assign", "host"]).await.unwrap();
+    let listed = it.post("/api", &json!({"action": "user_get_property_list", "block": 0})).await.1;
+    assert_eq!((&listed["total"], &listed["rows"][0]["key"]), (&json!(1), &json!("dept")), "{listed}");
+    let rows = it.rows(&["property", selected, "get", "*"]).await;
+    assert_eq!(rows[0]["in_user"], listed["rows"][0]["id"]);
+    assert_ne!(rows[0]["in_vm"], 0);
+    let unknown = json!({"action": "vm_create_property_list", "arguments": {"property_id": 999}});
+    assert_eq!(it.post("/api", &unknown).await.1["status"], 7110);
+    let all = json!({"action": "vm_delete_property_list"});
+    assert_eq!(it.post("/api", &all).await.1["status"], 6220);
+
+    // Others see and assign their own only; hosts are none of their business.
+    let own = it.post_as("admin", "default", json!({"action": "property_get_list"})).await;
+    assert_eq!((&own["total"], &own["rows"][0]["id"]), (&json!(1), &id), "{own}");
+    let theirs = it.rows(&["property", "key=dept,tenant_id!=1", "get", "id"]).await[0]["id"].clone();
+    let foreign = json!({"action": "vm_create_property_list", "arguments": {"property_id": theirs}});
+    assert_eq!(it.post_as("admin", "default", foreign).await["status"], 7110);
+    let host = json!({"action": "host_create_property_list", "arguments": {"property_id": id}});
+    assert_eq!(it.post_as("admin", "default", host).await["status"], 7212);
+    let at_once = json!({"action": "property_create",
+        "arguments": {"key": "floor", "__property_assign__": ["user", "osf", "di"]}});
+    let made = it.post_as("admin", "default", at_once).await;
+    assert_eq!(made["status"], 0, "{made}");
+    let floor = &it.rows(&["property", "floor", "get", "*"]).await[0];
+    assert!(floor["in_user"] != 0 && floor["in_osf"] != 0 && floor["in_di"] != 0 && floor["in_vm"] == 0);
+    let wrong = json!({"action": "property_create",
+        "arguments": {"key": "x", "__property_assign__": ["tenant"]}});
+    assert_eq!(it.post_as("admin", "default", wrong).await["status"], 6340);
+    assert!(it.rows(&["property", "x", "get"]).await.is_empty(), "it is not half made");
+
+    it.qa4(&["property", selected, "unassign", "vm"]).await.unwrap();
+    assert_eq!(it.rows(&["property", selected, "get", "in_vm"]).await[0]["in_vm"], 0);
+    it.qa4(&["property", selected, "del"]).await.unwrap();
+    let listed = it.post("/api", &json!({"action": "user_get_property_list", "block": 0})).await.1;
+    assert_eq!((&listed["total"], &listed["rows"][0]["key"]), (&json!(1), &json!("floor")));
+    let client = it.database().client().await.unwrap();
+    let logged = "SELECT count(*) FROM log WHERE action = 'user_create_property_list' AND status = 0 \
+         AND object_name = 'dept'";
+    assert_eq!(client.query_one(logged, &[]).await.unwrap().get::<_, i64>(0), 1);
+    it.stop().await;
+}
