@@ -72,6 +72,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
     if !findings.is_empty() {
         return Err(Error::Unfit(findings));
     }
+    allow_watches();
     let own = claim(&database, &host).await?;
     let records = Records::new(&values.path("path.run")?)?;
     let network = Network::set_up(&values, &known_desktops(&records, &values)?).await?;
@@ -146,6 +147,20 @@ fn lock(path: &Path) -> Result<Flock<std::fs::File>, Error> {
     file.set_permissions(Permissions::from_mode(0o600)).map_err(io)?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock)
         .map_err(|_| Error::Locked { path: path.display().to_string() })
+}
+
+/// Desktops have the node's user ids, so the agents and buses of all of them share the limits of root, which the
+/// kernel sets for one desktop.
+fn allow_watches() {
+    for (name, enough) in [("max_user_instances", 65_536_u64), ("max_user_watches", 1 << 20)] {
+        let path = format!("/proc/sys/fs/inotify/{name}");
+        let now = std::fs::read_to_string(&path).ok().and_then(|text| text.trim().parse::<u64>().ok());
+        if now.is_some_and(|now| now < enough)
+            && let Err(error) = std::fs::write(&path, enough.to_string())
+        {
+            warn!("{path} is too low for many desktops and stays so: {error}");
+        }
+    }
 }
 
 /// Waits for the database. `false`: the daemon was asked to stop meanwhile.

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use qvd_runtime::Config;
 
 /// The daemons.
@@ -74,6 +75,9 @@ fn start(service: Service, options: &Options) -> Result<ExitCode> {
     for problem in problems.into_iter().chain(unheeded) {
         tracing::warn!("{problem}");
     }
+    if service != Service::Hkd {
+        allow_open_files();
+    }
     let outcome = runtime()?.block_on(async {
         let stop = qvd_runtime::signals::stop_token().context("cannot listen to signals")?;
         anyhow::Ok(match service {
@@ -105,6 +109,16 @@ fn end_with_supervisor() -> Result<()> {
         nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM)?;
     }
     Ok(())
+}
+
+/// A session takes two descriptors, and the usual limit is 1024, while much more is allowed. Not for the node daemon,
+/// whose limit the desktops inherit: programs there may walk through all possible descriptors.
+fn allow_open_files() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(error) = raised {
+        tracing::warn!("the limit of open files stays as it is: {error}");
+    }
 }
 
 /// The name of its program.
