@@ -4,11 +4,12 @@
 //! them to a blocking thread.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use nix::fcntl::OFlag;
 use nix::unistd::{Uid, User};
 
 /// Oldest major version that QVD-DB works with.
@@ -155,12 +156,12 @@ impl PrivateCluster {
             return Ok(());
         }
         let mut initdb = self.command("initdb");
-        initdb
-            .args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-D"])
-            .arg(self.data());
-        if self.access == Access::Trust {
-            initdb.arg("--no-sync");
-        }
+        initdb.args(["-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "-D"]).arg(self.data());
+        match self.access {
+            Access::Trust => initdb.args(["-A", "trust", "--no-sync"]),
+            // Until the rules are written, and if they never are, nobody else is let in.
+            Access::Passwords => initdb.args(["--auth-local=peer", "--auth-host=reject"]),
+        };
         self.run("initdb", &mut initdb)?;
         self.configure()
     }
@@ -207,7 +208,10 @@ impl PrivateCluster {
     /// Runs a program whose output goes to a file: the server inherits it and would keep a pipe open.
     fn run(&self, program: &'static str, command: &mut Command) -> Result<(), PostgresError> {
         let said = self.directory.join("log").join(format!("{program}.out"));
-        let file = fs::File::create(&said).map_err(io("create", &said))?;
+        // The directory belongs to the server's user, who must not lead us elsewhere.
+        let mut options = fs::File::options();
+        options.create(true).write(true).truncate(true).custom_flags(OFlag::O_NOFOLLOW.bits());
+        let file = options.open(&said).map_err(io("create", &said))?;
         let again = file.try_clone().map_err(io("create", &said))?;
         let failed = |output: String| PostgresError::Program { program, output };
         let status = command.stdout(file).stderr(again).status().map_err(|e| failed(e.to_string()))?;
