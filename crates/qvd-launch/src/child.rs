@@ -26,6 +26,8 @@ const FIRST_DESCRIPTOR: i32 = 3;
 /// Pauses before a daemon that ended is started again.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// The longest pause before one that served: whoever waits for it should not wait much longer than it takes.
+const SERVED_PAUSE: Duration = Duration::from_secs(1);
 /// A daemon that lived this long starts with the first pause again.
 const PROVEN: Duration = Duration::from_secs(60);
 
@@ -46,7 +48,12 @@ pub async fn supervise(plan: Arc<Plan>, reporter: Reporter, stop: CancellationTo
     let mut pause = FIRST_PAUSE;
     loop {
         let started = Instant::now();
-        match run_once(&plan, &reporter, &stop).await {
+        let mut served = false;
+        let ended = run_once(&plan, &reporter, &stop, &mut served).await;
+        if served {
+            pause = pause.min(SERVED_PAUSE);
+        }
+        match ended {
             // A node that was told to stop with its desktops ends by itself, and is not wanted back.
             Ok(status) if stop.is_cancelled() || (status.success() && plan.daemon == Daemon::Hkd) => {
                 info!(daemon = plan.daemon.program(), %status, "stopped");
@@ -69,20 +76,25 @@ pub async fn supervise(plan: Arc<Plan>, reporter: Reporter, stop: CancellationTo
     }
 }
 
-async fn run_once(plan: &Plan, reporter: &Reporter, stop: &CancellationToken) -> Result<ExitStatus> {
+/// Runs it to its end; `serves` becomes true when it serves.
+async fn run_once(
+    plan: &Plan,
+    reporter: &Reporter,
+    stop: &CancellationToken,
+    serves: &mut bool,
+) -> Result<ExitStatus> {
     let (ready, notify_path) = readiness_socket(plan)?;
     let mut child = start(plan, &notify_path)?;
     let pid = child.id().context("it ended at once")?;
     reporter.started(plan.daemon, pid);
     let mut message = [0; 64];
-    let mut serves = false;
     loop {
         tokio::select! {
             status = child.wait() => return status.context("cannot wait for it"),
-            received = ready.recv(&mut message), if !serves => {
+            received = ready.recv(&mut message), if !*serves => {
                 let length = received.context("readiness socket")?;
                 if message.get(..length).is_some_and(|said| said.starts_with(b"READY=1")) {
-                    serves = true;
+                    *serves = true;
                     reporter.ready(plan.daemon);
                 }
             }
