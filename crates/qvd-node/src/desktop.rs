@@ -340,7 +340,8 @@ impl Desktop {
             Undo::Overlay => {
                 let (persistent, booted) = {
                     let inner = self.inner();
-                    (inner.record.as_ref().is_some_and(|r| r.persistent), inner.booted)
+                    // What nobody knows of may be somebody's work; the next start decides.
+                    (inner.record.as_ref().is_none_or(|r| r.persistent), inner.booted)
                 };
                 // What a failed start wrote may tell why it failed.
                 storage::discard_overlay(&directories, self.vm, persistent, failed && !booted).await?;

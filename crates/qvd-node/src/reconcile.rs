@@ -1,6 +1,6 @@
 //! Rows against what really runs: at start, and now and then (`spec/node.md` 15.2).
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use qvd_hypervisor::lxc::Process;
 use qvd_model::{Failure, FailureCode, Generation, VmId};
 use tracing::{info, warn};
 
+use crate::container;
 use crate::error::Error;
 use crate::node::Node;
 use crate::owner::{Message, Origin};
@@ -18,11 +19,13 @@ use crate::record::Record;
 const STOP_LIMIT: Duration = Duration::from_secs(300);
 
 /// Gives every VM that runs here, or that its row says does, an owner: adopted if it lives and is ours,
-/// cleaned up otherwise.
+/// cleaned up otherwise. So is what nobody knows of any more.
 pub async fn adopt(node: &Arc<Node>) -> Result<(), Error> {
     let mut owned: HashMap<VmId, Owned> =
         rows::own_vms(&node.database, node.own.host).await?.into_iter().map(|own| (own.vm, own)).collect();
+    let mut unknown = present(node);
     for (vm, record) in node.records.read_all()? {
+        unknown.remove(&vm);
         let row = owned.remove(&vm);
         match record {
             Ok(record) => adopt_one(node, vm, row, record),
@@ -34,9 +37,27 @@ pub async fn adopt(node: &Arc<Node>) -> Result<(), Error> {
         }
     }
     for row in owned.into_values() {
-        clean_orphan(node, row.vm, row.generation);
+        if unknown.remove(&row.vm) {
+            let why = "its record was lost while its daemon was away".to_owned();
+            abandon(node, row.vm, row.generation, None, why);
+        } else {
+            clean_orphan(node, row.vm, row.generation);
+        }
+    }
+    for vm in unknown {
+        abandon(node, vm, Generation(0), None, "it was here without record and row".to_owned());
     }
     Ok(())
+}
+
+/// VMs of which the hypervisor has anything here.
+fn present(node: &Node) -> BTreeSet<VmId> {
+    let lxc = container::lxc(&node.config.now());
+    let present = lxc.map_err(|failure| failure.to_string());
+    present.and_then(|lxc| lxc.present().map_err(|error| error.to_string())).unwrap_or_else(|problem| {
+        warn!("not looked for desktops without records: {problem}");
+        BTreeSet::new()
+    })
 }
 
 fn adopt_one(node: &Arc<Node>, vm: VmId, row: Option<Owned>, record: Record) {

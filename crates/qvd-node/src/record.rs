@@ -4,7 +4,7 @@
 //! was half done (`spec/node.md` 15.2).
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
@@ -141,10 +141,13 @@ impl Records {
     /// Forgets a VM; one without a record is no error.
     pub fn remove(&self, vm: VmId) -> Result<(), RecordError> {
         let directory = self.directory.join(vm.to_string());
-        match fs::remove_dir_all(&directory) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(io("remove", &directory)(error))
-            }
+        let removed = match fs::remove_dir_all(&directory) {
+            // Whatever lies where a VM's directory should be would be found again and again.
+            Err(error) if error.kind() == ErrorKind::NotADirectory => fs::remove_file(&directory),
+            removed => removed,
+        };
+        match removed {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(io("remove", &directory)(error)),
             _ => Ok(()),
         }
     }
@@ -242,9 +245,14 @@ mod tests {
             fs::write(path(vm), text).unwrap();
         }
         fs::create_dir_all(dir.path().join("vm/notes")).unwrap();
+        fs::write(dir.path().join("vm/5"), "no directory").unwrap();
         let mut found = records.read_all().unwrap();
         found.sort_by_key(|(vm, _)| *vm);
         let problems: Vec<_> = found.iter().map(|(vm, r)| (vm.0, r.is_ok())).collect();
-        assert_eq!(problems, [(1, true), (2, false), (3, false), (4, false)]);
+        assert_eq!(problems, [(1, true), (2, false), (3, false), (4, false), (5, false)]);
+        for (vm, _) in found {
+            records.remove(vm).unwrap();
+        }
+        assert!(records.read_all().unwrap().is_empty() && dir.path().join("vm/notes").exists());
     }
 }

@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use qvd_model::VmId;
 
-use super::container_name;
+use super::{container_name, vm_of};
 use crate::Error;
 
 /// Which kind of hierarchy has a controller.
@@ -89,6 +89,18 @@ impl Cgroups {
     /// Processes of a VM, nested groups included.
     pub fn processes(&self, vm: VmId) -> BTreeSet<i32> {
         self.directories(vm).iter().flat_map(|directory| processes_below(directory)).collect()
+    }
+
+    /// VMs that have groups, whoever made them.
+    pub(super) fn vms(&self) -> BTreeSet<VmId> {
+        let tops = self.hierarchies.iter().flat_map(|hierarchy| &hierarchy.tops);
+        let groups = tops.filter_map(|top| fs::read_dir(top.join(&self.parent)).ok()).flatten().flatten();
+        groups.filter_map(|group| vm_of(group.file_name().to_str()?)).collect()
+    }
+
+    /// Processes of a VM's `lxc-start`.
+    pub(super) fn monitors(&self, vm: VmId) -> BTreeSet<i32> {
+        self.directories(vm).iter().flat_map(|directory| processes_below(&directory.join(MONITOR))).collect()
     }
 
     /// Removes the parent of all desktops where no desktop has groups in it any more.

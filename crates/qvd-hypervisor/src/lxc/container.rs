@@ -1,10 +1,12 @@
 //! Containers that run: starting, finding, ending.
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -13,7 +15,7 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use super::process::Process;
-use super::{Lxc, container_name};
+use super::{Lxc, container_name, vm_of};
 use crate::Error;
 
 /// A container whose `lxc-start` is alive, or was when it was found.
@@ -98,17 +100,35 @@ impl Lxc {
         Ok(numbers.filter_map(Process::find).filter_map(|process| self.adopt(process)).collect())
     }
 
+    /// VMs of which anything is on this machine: a running container, a control group, a definition. Groups that
+    /// hold the `lxc-start` of another node on the same machine are not ours.
+    pub fn present(&self) -> Result<BTreeSet<VmId>, Error> {
+        let mut present: BTreeSet<VmId> = self.running()?.iter().map(|container| container.vm).collect();
+        let foreign = |vm: &VmId| {
+            let monitors = self.cgroups.monitors(*vm).into_iter().filter_map(Process::find);
+            monitors.filter_map(|process| self.container_of(process)).any(|(_, run)| run != self.run)
+        };
+        present.extend(self.cgroups.vms().into_iter().filter(|vm| !foreign(vm)));
+        let definitions = fs::read_dir(&self.run).into_iter().flatten().flatten();
+        present.extend(definitions.filter_map(|entry| vm_of(entry.file_name().to_str()?)));
+        Ok(present)
+    }
+
     /// The process as a container if it is an `lxc-start` of ours.
     fn adopt(&self, process: Process) -> Option<Container> {
+        let (vm, run) = self.container_of(process)?;
+        (run == self.run).then_some(Container { vm, monitor: process, child: None })
+    }
+
+    /// The VM and the directory of definitions of a process that is an `lxc-start` of some node.
+    fn container_of(&self, process: Process) -> Option<(VmId, PathBuf)> {
         let arguments = process.arguments();
         let [program, name_option, name, run_option, run, ..] = arguments.as_slice() else { return None };
-        let ours = Path::new(std::ffi::OsStr::from_bytes(program)).file_name()
-            == self.programs.start.file_name()
+        let known = Path::new(OsStr::from_bytes(program)).file_name() == self.programs.start.file_name()
             && name_option == b"-n"
-            && run_option == b"-P"
-            && run == self.run.as_os_str().as_bytes();
-        let vm = std::str::from_utf8(name).ok()?.strip_prefix("qvd-")?.parse().ok()?;
-        ours.then_some(Container { vm, monitor: process, child: None })
+            && run_option == b"-P";
+        let vm = vm_of(std::str::from_utf8(name).ok()?)?;
+        known.then(|| (vm, PathBuf::from(OsStr::from_bytes(run))))
     }
 
     /// Asks the desktop's init to power off; whether it does shows in [`Container::ended`].

@@ -43,6 +43,11 @@ pub fn container_name(vm: VmId) -> String {
     format!("qvd-{vm}")
 }
 
+/// The VM whose container has this name.
+fn vm_of(name: &str) -> Option<VmId> {
+    name.strip_prefix("qvd-")?.parse().ok()
+}
+
 /// The name of the host end of a VM's link.
 pub fn link_name(prefix: &str, vm: VmId) -> String {
     format!("{prefix}{vm}")
