@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use testbed::traces::assert_same;
 use testbed::{Client, Cluster, Display, image, programs};
 
@@ -29,7 +30,8 @@ impl World {
     fn new(cluster: Cluster) -> Result<Self> {
         cluster.up()?.good("qvd up")?;
         let image = image::desktop(&programs::program("qvd-vma")?, cluster.directory())?;
-        let world = Self { cluster, display: Display::new(1024, 768)? };
+        let display = Display::within(cluster.namespace(), 1024, 768)?;
+        let world = Self { cluster, display };
         world.qa4(&["osf", "new", "name=MyOSF"])?;
         world.qa4(&["di", "new", &format!("path={},osf=MyOSF", image.display())])?;
         for (user, vm) in [("test", "First"), ("other", "Second")] {
@@ -76,6 +78,33 @@ impl World {
         Ok(found)
     }
 
+    /// Every `lxc-start`.
+    fn containers(&self) -> Result<Vec<i32>> {
+        let running = self.running()?.into_iter();
+        Ok(running.filter(|(_, name)| name == "lxc-start").map(|(process, _)| process).collect())
+    }
+
+    /// Waits until nothing of `Second` is here; `others` is how many other containers there are.
+    fn nothing_is_left(&self, others: usize) -> Result<()> {
+        let vm = self.cluster.value("select id from vms where name = 'Second'")?;
+        let (group, mount) = (format!("/{}/qvd-{vm}", self.cluster.bridge()), format!("/{vm}-fs "));
+        let end = Instant::now() + LIMIT;
+        loop {
+            let mut left: Vec<String> = self.cluster.traces()?.into_iter().collect();
+            left.retain(|line| line.contains(&group) || line.contains(&mount));
+            for kept in ["run/vm", "run/lxc"].map(|name| self.cluster.data().join(name)) {
+                let ours = [kept.join(&vm), kept.join(format!("qvd-{vm}"))];
+                left.extend(ours.iter().filter(|path| path.exists()).map(|path| path.display().to_string()));
+            }
+            let containers = self.containers()?;
+            if left.is_empty() && containers.len() == others {
+                return Ok(());
+            }
+            ensure!(Instant::now() < end, "{left:?}, {containers:?}\n{}", self.cluster.logs());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// The oldest of each name that must never change; nxagent has passing children of its own name.
     fn session(&self) -> Result<BTreeMap<&'static str, i32>> {
         let running = self.running()?;
@@ -116,10 +145,13 @@ fn every_part_may_die_but_the_desktop() {
 
     node_dies(&world, &mut client).unwrap();
     assert_eq!(world.session().unwrap(), session);
-    for pause in [0, 150, 400] {
+    for pause in [0, 250] {
         node_dies_while_it_starts_a_desktop(&world, Duration::from_millis(pause)).unwrap();
         assert_eq!(world.session().unwrap(), session);
     }
+    node_loses_its_row(&world).unwrap();
+    what_nobody_knows_is_found(&world).unwrap();
+    assert_eq!(world.session().unwrap(), session);
     interface_dies(&world).unwrap();
     database_breaks_off(&world).unwrap();
     assert!(client.runs().unwrap(), "{}", client.said());
@@ -136,8 +168,10 @@ fn every_part_may_die_but_the_desktop() {
 
     world.cluster.qvd(&["down"]).unwrap().good("qvd down").unwrap();
     client.wait(LIMIT).unwrap();
-    assert_same(&before, &world.cluster.traces().unwrap());
-    assert_eq!(fs::read_dir(world.cluster.data().join("run/vm")).unwrap().count(), 0, "records are left");
+    let World { cluster, display } = world;
+    drop(display);
+    assert_same(&before, &cluster.traces().unwrap());
+    assert_eq!(fs::read_dir(cluster.data().join("run/vm")).unwrap().count(), 0, "records are left");
 }
 
 fn node_dies(world: &World, client: &mut Client) -> Result<()> {
@@ -159,12 +193,12 @@ fn node_dies_while_it_unpacks(world: &World) -> Result<()> {
     let row = "failure_code || ' ' || (host_id is null) || ' ' || (vm_address is null)";
     let row = world.value("Second", row)?;
     ensure!(row == "hypervisor_exited true true", "{row}");
-    nothing_is_left(world, 0)
+    world.nothing_is_left(0)
 }
 
 /// The start is finished or undone; in either case the next one is as good as any.
 fn node_dies_while_it_starts_a_desktop(world: &World, pause: Duration) -> Result<()> {
-    let others = world.running()?.iter().filter(|(_, name)| name == "lxc-start").count();
+    let others = world.containers()?.len();
     world.qa4(&["vm", "name=Second", "start"])?;
     world.wait("Second", "vm_state in ('starting', 'running')", "t")?;
     std::thread::sleep(pause);
@@ -174,24 +208,66 @@ fn node_dies_while_it_starts_a_desktop(world: &World, pause: Duration) -> Result
     eprintln!("killed {pause:?} into a start: {state}, {}", world.value("Second", "failure_text")?);
     if state == "stopped" {
         ensure!(world.value("Second", "failure_text is not null and host_id is null")? == "t");
-        nothing_is_left(world, others)?;
+        world.nothing_is_left(others)?;
         world.qa4(&["vm", "name=Second", "start"])?;
         world.wait("Second", "vm_state", "running")?;
     }
     world.qa4(&["vm", "name=Second", "stop"])?;
     world.wait("Second", "vm_state", "stopped")?;
-    nothing_is_left(world, others)
+    world.nothing_is_left(others)
 }
 
-fn nothing_is_left(world: &World, others: usize) -> Result<()> {
+/// A daemon that finds another one in its row ends, and the next one takes the row back.
+fn node_loses_its_row(world: &World) -> Result<()> {
+    let stolen = "update host_runtimes set incarnation = incarnation + 10 returning incarnation";
+    let stolen = world.cluster.value(stolen)?;
+    let stolen: i64 = stolen.lines().next().unwrap_or_default().parse()?;
+    let host = world.cluster.value("select id from hosts")?;
+    world.cluster.value(&format!("notify qvd_cmd_for_host{host}"))?;
+    let serves = "select incarnation || ' ' || state from host_runtimes";
+    world.cluster.wait_for(serves, &format!("{} running", stolen + 1), LIMIT)?;
+    ensure!(world.cluster.logs().contains("is not ours any more"), "{}", world.cluster.logs());
+    Ok(())
+}
+
+/// Records that are none, and containers without record and row.
+fn what_nobody_knows_is_found(world: &World) -> Result<()> {
+    let others = world.containers()?;
+    let records = world.cluster.data().join("run/vm");
     let vm = world.cluster.value("select id from vms where name = 'Second'")?;
-    let containers: Vec<_> = world.running()?.into_iter().filter(|(_, name)| name == "lxc-start").collect();
-    ensure!(containers.len() == others, "{containers:?}");
-    let (group, mount) = (format!("/{}/qvd-{vm}", world.cluster.bridge()), format!("/{vm}-fs "));
-    let traces = world.cluster.traces()?;
-    let left: Vec<_> = traces.iter().filter(|line| line.contains(&group) || line.contains(&mount)).collect();
-    ensure!(left.is_empty(), "{left:?}");
-    ensure!(!world.cluster.data().join("run/vm").join(&vm).exists(), "its record is left");
+    let start = || -> Result<i32> {
+        world.qa4(&["vm", "name=Second", "start"])?;
+        world.wait("Second", "vm_state", "running")?;
+        let started = world.containers()?.into_iter().find(|process| !others.contains(process));
+        started.context("there is no new lxc-start")
+    };
+
+    // Its record is spoilt; beside it are some that never were any.
+    start()?;
+    fs::write(records.join(&vm).join("record.json"), "{")?;
+    fs::write(records.join("4711"), "no directory")?;
+    fs::create_dir(records.join("4712"))?;
+    world.kill_node()?;
+    world.wait("Second", "vm_state || ' ' || failure_code", "stopped hypervisor_exited")?;
+    ensure!(world.value("Second", "failure_text")?.contains("record.json"));
+    world.nothing_is_left(others.len())?;
+
+    // Neither record nor row, once with and once without the lxc-start.
+    for killed in [false, true] {
+        let container = start()?;
+        let node = world.cluster.process("qvd-hkd")?.context("there is no node daemon")?;
+        kill(node, Signal::SIGSTOP)?;
+        if killed {
+            kill(Pid::from_raw(container), Signal::SIGKILL)?;
+        }
+        fs::remove_dir_all(records.join(&vm))?;
+        let forget = "update vm_runtimes set vm_state = 'stopped', host_id = null where vm_id = ";
+        world.cluster.value(&format!("{forget}{vm}"))?;
+        world.kill_node()?;
+        world.nothing_is_left(others.len())?;
+    }
+    let left: Vec<_> = fs::read_dir(&records)?.flatten().map(|entry| entry.file_name()).collect();
+    ensure!(left.len() == others.len(), "{left:?}");
     Ok(())
 }
 
@@ -219,8 +295,13 @@ fn database_breaks_off(world: &World) -> Result<()> {
 
 /// The connection is lost, the session is not: the next client has it at once.
 fn router_dies(world: &World, mut client: Client) -> Result<Client> {
+    // While the supervisor sleeps there is no next router that could release what the dead one had.
+    let supervisor = world.cluster.process("supervised by")?.context("there is no supervisor")?;
+    kill(supervisor, Signal::SIGSTOP)?;
     world.cluster.kill_daemon("qvd-l7r")?;
     client.wait(LIMIT)?;
+    world.wait("First", "user_state || ' ' || (l7r_instance is null)", "disconnected true")?;
+    kill(supervisor, Signal::SIGCONT)?;
     world.display.wait_for("nothing", LIMIT, |picture| picture.drawn() == 0.0)?;
     let lost = Instant::now();
     let client = world.connect(DATABASE_LIMIT)?;
