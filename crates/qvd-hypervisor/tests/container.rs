@@ -230,6 +230,10 @@ async fn a_desktop_lives_and_leaves_nothing() {
     let mut adopted = node.lxc.find(vm).unwrap().unwrap();
     assert_eq!(adopted.monitor, container.monitor);
     assert!(node.lxc.cgroups.processes(vm).len() >= 3);
+    // Another node with the same groups does not take it for its own.
+    let other = Lxc { run: node.storage.root.path().join("other"), ..node.lxc.clone() };
+    assert_eq!(node.lxc.present().unwrap(), [vm].into());
+    assert!(other.present().unwrap().is_empty());
     let session = nix::unistd::getsid(Some(nix::unistd::Pid::from_raw(container.monitor.pid))).unwrap();
     assert_eq!(session.as_raw(), container.monitor.pid);
 
@@ -239,6 +243,7 @@ async fn a_desktop_lives_and_leaves_nothing() {
     assert!(!init.is_alive() && Process::find(init.pid) != Some(init));
     node.clear(vm).await;
     assert_eq!(node.remains(vm), Vec::<String>::new());
+    assert!(node.lxc.present().unwrap().is_empty());
     assert!(prepared.home.source.join("told").exists());
 }
 
