@@ -6,7 +6,7 @@
 use qvd_auth::normalize;
 use qvd_db::admin::select::Scope;
 use qvd_model::action::{
-    Access, Action, Entity, Field, Kind, Nested, Object, Show, Status, Tenancy, Verb, entity,
+    Access, Action, Change, Entity, Field, Kind, Nested, Object, Show, Status, Tenancy, Verb, entity,
 };
 use qvd_model::filter::{Filter, Operand, Scalar, json};
 use serde_json::Value;
@@ -32,6 +32,10 @@ pub struct Checked {
     pub named: Vec<(&'static Field, String)>,
     /// Nested operations with their values, removals first.
     pub nested: Vec<(&'static Nested, Vec<String>)>,
+    /// Custom properties that are shown beside them, by key.
+    pub columns: Vec<String>,
+    /// Custom properties that get a value, or lose it; what is removed goes first.
+    pub properties: Vec<(String, Option<String>)>,
     /// By which fields.
     pub order: Vec<&'static str>,
     /// From high to low.
@@ -51,27 +55,41 @@ pub struct Rules {
     pub case_sensitive: bool,
 }
 
-/// Checks a request of a caller.
+/// Whether a request names something that the registry does not know, such as a custom property.
+pub(crate) fn names_beyond(envelope: &Envelope, entity: &Entity) -> bool {
+    let unknown = |name: &str| !name.starts_with("__") && entity.field(name).is_none();
+    let filter = json::parse(&envelope.filters);
+    envelope.fields.iter().any(|f| unknown(f))
+        || envelope.arguments.keys().any(|a| unknown(a))
+        || filter.is_ok_and(|f| f.tests().iter().any(|t| unknown(&t.field)))
+}
+
+/// Checks a request of a caller. `keys` are those of the custom properties that the objects may have.
 pub fn check(
     envelope: &Envelope,
     action: &'static Action,
     caller: &Caller,
     rules: Rules,
+    keys: &[String],
 ) -> Result<Checked, Refusal> {
     let entity = entity(action.object);
     if !caller.may(action.acls) {
         return Err(Refusal::about(Status::ActionNotAllowed, action.name));
     }
-    let fields = if action.verb == Verb::List { fields(envelope, entity, caller)? } else { Vec::new() };
-    let filter = filter(envelope, action, entity, caller, rules)?;
-    let (values, named, nested) = arguments(envelope, action, entity, caller, rules)?;
+    let (fields, columns) = if action.verb == Verb::List {
+        fields(envelope, entity, caller, keys)?
+    } else {
+        (Vec::new(), Vec::new())
+    };
+    let filter = filter(envelope, action, entity, caller, rules, keys)?;
+    let Arguments { values, named, nested, properties } =
+        arguments(envelope, action, entity, caller, rules, keys)?;
     let (order, descending) = order(envelope, action, entity, caller)?;
     if !caller.is_super() && filter.mentions("tenant_id") {
         return Err(Refusal::about(Status::FilterNotAllowed, "tenant_id"));
     }
     let limit = (envelope.block > 0).then_some(envelope.block);
     let skip = limit.map_or(0, |block| envelope.offset.max(1).saturating_sub(1).saturating_mul(block));
-    let scope = if entity.tenancy == Tenancy::None { Scope::All } else { caller.scope() };
     Ok(Checked {
         action,
         entity,
@@ -84,7 +102,9 @@ pub fn check(
         descending,
         skip,
         limit,
-        scope,
+        columns,
+        properties,
+        scope: caller.scope(),
     })
 }
 
@@ -100,13 +120,33 @@ fn is_listed(field: &Field, caller: &Caller) -> bool {
     }
 }
 
-fn fields(envelope: &Envelope, entity: &Entity, caller: &Caller) -> Result<Vec<&'static str>, Refusal> {
+/// Whether the caller may see custom properties of these objects.
+fn may_see_properties(entity: &Entity, caller: &Caller) -> bool {
+    entity.field("properties").is_some_and(|f| may_see(f, caller))
+}
+
+fn fields(
+    envelope: &Envelope,
+    entity: &Entity,
+    caller: &Caller,
+    keys: &[String],
+) -> Result<(Vec<&'static str>, Vec<String>), Refusal> {
+    let mut columns: Vec<String> = Vec::new();
     if envelope.fields.is_empty() {
         let shown = entity.fields.iter().filter(|f| is_listed(f, caller) && may_see(f, caller));
-        return Ok(shown.map(|f| f.name).collect());
+        return Ok((shown.map(|f| f.name).collect(), columns));
     }
     let mut names = Vec::new();
     for name in &envelope.fields {
+        if entity.field(name).is_none() && keys.contains(name) {
+            if !may_see_properties(entity, caller) {
+                return Err(Refusal::about(Status::FieldNotAllowed, name));
+            }
+            if !columns.contains(name) {
+                columns.push(name.clone());
+            }
+            continue;
+        }
         let field = entity
             .field(name)
             .filter(|f| is_listed(f, caller))
@@ -118,7 +158,7 @@ fn fields(envelope: &Envelope, entity: &Entity, caller: &Caller) -> Result<Vec<&
             names.push(field.name);
         }
     }
-    Ok(names)
+    Ok((names, columns))
 }
 
 fn filter(
@@ -127,12 +167,18 @@ fn filter(
     entity: &Entity,
     caller: &Caller,
     rules: Rules,
+    keys: &[String],
 ) -> Result<Filter, Refusal> {
     let parsed = json::parse(&envelope.filters)
         .map_err(|problem| Refusal::new(Status::WrongFilterValue).because(problem.to_string()))?
         .rename(&|name| Some(entity.resolve(name).to_owned()));
     let known = |name: &str| entity.field(name).filter(|f| entity.accepts_filter(action, f));
+    let is_property =
+        |name: &String| action.verb == Verb::List && entity.field(name).is_none() && keys.contains(name);
     for test in parsed.tests() {
+        if is_property(&test.field) {
+            continue;
+        }
         let field =
             known(&test.field).ok_or_else(|| Refusal::about(Status::UnknownFilter, test.field.as_str()))?;
         // Names of tenants are for those who stand above them.
@@ -141,7 +187,12 @@ fn filter(
         }
     }
     for test in parsed.tests() {
-        if !known(&test.field).is_some_and(|f| may_see(f, caller)) {
+        let allowed = if is_property(&test.field) {
+            may_see_properties(entity, caller)
+        } else {
+            known(&test.field).is_some_and(|f| may_see(f, caller))
+        };
+        if !allowed {
             return Err(Refusal::about(Status::FilterNotAllowed, test.field.as_str()));
         }
     }
@@ -164,7 +215,8 @@ fn typed(filter: Filter, entity: &Entity, rules: Rules) -> Result<Filter, Refusa
         Filter::Or(members) => Filter::Or(each(members)?),
         Filter::Not(inner) => Filter::Not(Box::new(typed(*inner, entity, rules)?)),
         Filter::Test(mut test) => {
-            let kind = entity.field(&test.field).map_or(Kind::Structure, |f| f.kind);
+            // What is not a field is a custom property: a text.
+            let kind = entity.field(&test.field).map_or(PROPERTY_VALUE, |f| f.kind);
             let kind = match test.operator {
                 // A pattern is text, whatever it is compared with.
                 qvd_model::filter::Operator::Like if matches!(kind, Kind::Login(_)) => Kind::Login(4096),
@@ -196,6 +248,19 @@ fn typed(filter: Filter, entity: &Entity, rules: Rules) -> Result<Filter, Refusa
 type Values = Vec<(&'static Field, Option<String>)>;
 type Named = Vec<(&'static Field, String)>;
 type Operations = Vec<(&'static Nested, Vec<String>)>;
+type Properties = Vec<(String, Option<String>)>;
+
+/// The type of the values of custom properties.
+const PROPERTY_VALUE: Kind = Kind::Text(32768);
+
+/// The arguments of a request.
+#[derive(Default)]
+struct Arguments {
+    values: Values,
+    named: Named,
+    nested: Operations,
+    properties: Properties,
+}
 
 fn arguments(
     envelope: &Envelope,
@@ -203,11 +268,12 @@ fn arguments(
     entity: &'static Entity,
     caller: &Caller,
     rules: Rules,
-) -> Result<(Values, Named, Operations), Refusal> {
+    keys: &[String],
+) -> Result<Arguments, Refusal> {
     let creates = matches!(action.verb, Verb::Create | Verb::CreateOrUpdate);
     let updates = matches!(action.verb, Verb::Update);
     if !creates && !updates {
-        return Ok((Vec::new(), Vec::new(), Vec::new()));
+        return Ok(Arguments::default());
     }
     let mut plain = Vec::new();
     let mut nested = Vec::new();
@@ -230,7 +296,15 @@ fn arguments(
     }
     let mut values: Values = Vec::new();
     let mut named: Named = Vec::new();
+    let (nested, mut properties) = operations(&nested, action, entity, caller)?;
     for (name, value) in plain {
+        if updates && entity.field(name).is_none() && keys.iter().any(|key| key == name) {
+            if !caller.may(property_acls(entity)) {
+                return Err(Refusal::about(Status::ArgumentNotAllowed, name));
+            }
+            properties.push((name.to_owned(), property_value(name, value)?));
+            continue;
+        }
         let unknown = || Refusal::about(Status::UnknownArgument, name);
         let by_name = if creates { entity.named_by(name) } else { None };
         let field = match (by_name, entity.field(name)) {
@@ -257,7 +331,27 @@ fn arguments(
         let field = entity.field("tenant_id").ok_or_else(|| Refusal::new(Status::Internal))?;
         values.push((field, Some(caller.tenant.to_string())));
     }
-    Ok((values, named, operations(&nested, action, entity, caller)?))
+    Ok(Arguments { values, named, nested, properties })
+}
+
+/// The ACLs of changing custom properties of these objects.
+fn property_acls(entity: &Entity) -> &'static [&'static str] {
+    let setting = |n: &&Nested| n.verb == Verb::Update && n.change == Change::SetProperties;
+    entity.nested.iter().find(setting).map_or(&[], |n| n.acls)
+}
+
+/// The value of a custom property; nothing takes it away.
+fn property_value(key: &str, value: &Value) -> Result<Option<String>, Refusal> {
+    let text = match value {
+        Value::Null => return Ok(None),
+        Value::String(text) if text.is_empty() => return Ok(None),
+        Value::String(text) => text.clone(),
+        Value::Number(number) => number.to_string(),
+        Value::Bool(on) => u8::from(*on).to_string(),
+        _ => return Err(Refusal::about(Status::WrongProperty, key)),
+    };
+    let canonical = PROPERTY_VALUE.canonical(&text);
+    canonical.map(Some).map_err(|e| Refusal::about(Status::WrongProperty, key).because(e.to_string()))
 }
 
 /// Logins and names of tenants are compared as they are stored.
@@ -319,20 +413,30 @@ fn operations(
     action: &Action,
     entity: &'static Entity,
     caller: &Caller,
-) -> Result<Operations, Refusal> {
+) -> Result<(Operations, Properties), Refusal> {
     let nested: &'static [Nested] = entity.nested;
     let find = |name: &str| nested.iter().find(|n| n.name == name && n.verb == action.verb);
     for (name, _) in given {
         find(name).ok_or_else(|| Refusal::about(Status::UnknownArgument, name))?;
     }
     let mut operations = Vec::new();
+    let mut properties = Vec::new();
     // The order of the registry: what is removed goes first.
     for operation in nested.iter().filter(|n| n.verb == action.verb) {
         let Some((name, value)) = given.iter().find(|(name, _)| name == operation.name) else { continue };
         if !caller.may(operation.acls) {
             return Err(Refusal::about(Status::ArgumentNotAllowed, name));
         }
-        let wrong = || Refusal::about(Status::WrongTag, name);
+        if operation.change == Change::SetProperties {
+            let Value::Object(members) = value else {
+                return Err(Refusal::about(Status::WrongProperty, name));
+            };
+            for (key, value) in members {
+                properties.push((key.clone(), property_value(key, value)?));
+            }
+            continue;
+        }
+        let wrong = || Refusal::about(operation.change.wrong_value(), name);
         let values = match value {
             Value::Null => continue,
             Value::String(one) => vec![one.clone()],
@@ -346,9 +450,13 @@ fn operations(
         if values.iter().any(|v| v.chars().count() > 1024 || v.contains('\0')) {
             return Err(wrong());
         }
-        operations.push((operation, values));
+        if operation.change == Change::RemoveProperties {
+            properties.extend(values.into_iter().map(|key| (key, None)));
+        } else {
+            operations.push((operation, values));
+        }
     }
-    Ok(operations)
+    Ok((operations, properties))
 }
 
 fn order(

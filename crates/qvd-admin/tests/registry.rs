@@ -7,7 +7,7 @@ use qvd_admin::caller::Caller;
 use qvd_admin::check::{Rules, check};
 use qvd_admin::envelope::Envelope;
 use qvd_model::acl::ACLS;
-use qvd_model::action::{ACTIONS, Access, Action, Field, Show, Verb, acl_matches, entity};
+use qvd_model::action::{ACTIONS, Access, Action, Change, Field, Show, Verb, acl_matches, entity};
 use serde_json::{Map, Value, json};
 
 /// The status of a check, 0 if it passes.
@@ -20,7 +20,7 @@ fn status(action: &'static Action, acls: &[&str], request: Value) -> u16 {
         acls: acls.iter().map(|a| (*a).to_owned()).collect(),
     };
     let envelope = Envelope::from_json(request.to_string().as_bytes()).unwrap();
-    match check(&envelope, action, &caller, Rules { case_sensitive: false }) {
+    match check(&envelope, action, &caller, Rules { case_sensitive: false }, &[]) {
         Ok(_) => 0,
         Err(refusal) => {
             let text = format!("{refusal}");
@@ -101,7 +101,11 @@ fn a_field_is_used_only_with_its_acl() {
 fn nested_operations_need_their_acl_and_their_action() {
     for action in ACTIONS {
         for nested in entity(action.object).nested {
-            let request = json!({"filters": {"id": 1}, "arguments": {nested.name: ["x"]}});
+            let value = match nested.change {
+                Change::SetProperties => json!({"x": "y"}),
+                _ => json!(["x"]),
+            };
+            let request = json!({"filters": {"id": 1}, "arguments": {nested.name: value}});
             let admitting: Vec<&str> = examples(action.acls).into_iter().collect();
             let with: Vec<&str> = admitting.iter().copied().chain(examples(nested.acls)).collect();
             match action.verb {

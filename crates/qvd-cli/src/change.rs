@@ -119,6 +119,13 @@ fn translated(context: &Context<'_>, noun: &Noun, verb: Verb) -> Result<Call, Er
         Verb::Tag(tags) => changes("create", tags),
         Verb::Untag(tags) => changes("delete", tags),
         Verb::Set(assignments) => arguments(context, noun, assignments)?,
+        Verb::SetProperties(assignments) => {
+            let values = arguments(context, noun, assignments)?;
+            Map::from_iter([("__properties_changes__".to_owned(), json!({ "set": values }))])
+        }
+        Verb::DeleteProperties(keys) => {
+            Map::from_iter([("__properties_changes__".to_owned(), json!({ "delete": keys }))])
+        }
         _ => Map::new(),
     };
     Ok(call)

@@ -64,6 +64,12 @@ pub enum Verb {
     Tag(Vec<String>),
     /// Take tags away.
     Untag(Vec<String>),
+    /// Show the values of custom properties; all of them if none is named.
+    GetProperties(Vec<String>),
+    /// Give values to custom properties.
+    SetProperties(Vec<Assignment>),
+    /// Take the values of custom properties away.
+    DeleteProperties(Vec<String>),
     /// Give something to it: a property to kinds of objects.
     Assign(Vec<String>),
     /// Take something from it.
@@ -118,6 +124,9 @@ impl Verb {
             Self::Disconnect => "disconnect",
             Self::Tag(_) => "tag",
             Self::Untag(_) => "untag",
+            Self::GetProperties(_) => "get property",
+            Self::SetProperties(_) => "set property",
+            Self::DeleteProperties(_) => "del property",
             Self::Assign(_) => "assign",
             Self::Unassign(_) => "unassign",
             Self::Default => "default",

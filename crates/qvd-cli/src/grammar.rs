@@ -152,7 +152,17 @@ fn subject(
         });
     }
     cursor.advance();
+    let of_properties = noun.object.properties().is_some()
+        && !matches!(cursor.peek_at(1), Some(TokenKind::Sign(_)))
+        && cursor.accept_word("property");
     let verb = match word.as_str() {
+        "get" if of_properties && cursor.is_at_end() => Verb::GetProperties(Vec::new()),
+        "get" if of_properties => Verb::GetProperties(values(cursor, "a property")?),
+        "set" if of_properties => Verb::SetProperties(assignments(cursor, notes)?),
+        "del" if of_properties => Verb::DeleteProperties(values(cursor, "a property")?),
+        _ if of_properties => {
+            return Err(SyntaxError::new(at, format!("`{word} property` is not known; use get, set or del")));
+        }
         "get" => get(cursor)?,
         "new" if selection.is_some() => {
             return Err(SyntaxError::new(at, "`new` takes no selection: write the values after it"));

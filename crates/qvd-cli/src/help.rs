@@ -49,6 +49,11 @@ fn about(noun: &Noun) -> String {
         };
         let _ = writeln!(text, "  {line}");
     }
+    if noun.object.properties().is_some() {
+        let _ = writeln!(text, "  {word} [SELECTION] set property KEY=VALUE, ...");
+        let _ = writeln!(text, "  {word} [SELECTION] get property [KEY, ...]");
+        let _ = writeln!(text, "  {word} [SELECTION] del property KEY, ...");
+    }
     text.push_str("\nWithout a selection a change applies to all: it needs --force, the shell asks.\n\n");
     for field in entity.fields {
         let uses = [

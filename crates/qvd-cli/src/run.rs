@@ -82,6 +82,12 @@ impl<'a> Runner<'a> {
                 listing::get(&mut context, command.noun, selection, fields, order).await
             }
             Verb::New(assignments) => creation::create(&mut context, command.noun, assignments).await,
+            Verb::GetProperties(keys) => property::get(&mut context, command.noun, selection, &keys).await,
+            Verb::SetProperties(assignments) => {
+                property::register(&mut context, command.noun, selection.clone(), &assignments).await?;
+                let verb = Verb::SetProperties(assignments);
+                change::change(&mut context, command.noun, selection, verb).await
+            }
             Verb::Assign(kinds) => {
                 property::assign(&mut context, command.noun, selection, &kinds, Does::Create).await
             }

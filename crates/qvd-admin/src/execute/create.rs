@@ -213,8 +213,11 @@ pub(crate) async fn create_in(
             Change::AddTags => tags::add(tx, id, values).await?,
             Change::RemoveTags => tags::remove(tx, id, values).await?,
             Change::AssignProperty => properties::assign(tx, request, id, tenant, values).await?,
+            // These come in a list of their own.
+            Change::SetProperties | Change::RemoveProperties => {}
         }
     }
+    properties::store(tx, request, &identity).await?;
     request.circumstances.tell(tx, &identity, "created").await?;
     request.circumstances.log(tx, Some(&identity), Status::Done).await?;
     Ok(identity)

@@ -22,6 +22,7 @@ pub(super) async fn list(app: &App, request: &Request) -> Result<Reply, Refusal>
         filter,
         scope: &checked.scope,
         fields: &checked.fields,
+        properties: &checked.columns,
         order: &checked.order,
         descending: checked.descending,
         skip: checked.skip,

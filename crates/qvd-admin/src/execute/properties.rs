@@ -1,6 +1,7 @@
 //! What custom properties need besides the rules for all objects (`spec/api.md` 5.9).
 
 use qvd_db::Session;
+use qvd_db::admin::select::Identity;
 use qvd_db::admin::{properties, write};
 use qvd_model::action::{Object, Status, entity};
 
@@ -65,6 +66,29 @@ pub(super) async fn assign(
         }
         let id = property.to_string();
         write::insert(session, list, &[("property_id", Some(&id))], &caller.creator()).await?;
+    }
+    Ok(())
+}
+
+/// Gives an object the values of properties that the request has, and takes others away.
+pub(super) async fn store(
+    session: &impl Session,
+    request: &Request,
+    target: &Identity,
+) -> Result<(), Refusal> {
+    let object = request.checked.action.object;
+    let wanted = &request.checked.properties;
+    if object == Object::Host && !wanted.is_empty() && !request.circumstances.caller.is_super() {
+        return Err(Refusal::new(Status::HostPropertyValue));
+    }
+    for (key, value) in wanted {
+        let tenant = target.tenant.unwrap_or(ABOVE);
+        let found = properties::assignment(session, object, key, tenant).await?;
+        let assignment = found.ok_or_else(|| {
+            Refusal::about(Status::WrongProperty, key.as_str())
+                .because(format!("objects of kind {object} have no such property"))
+        })?;
+        properties::store(session, object, target.id, assignment, value.as_deref()).await?;
     }
     Ok(())
 }

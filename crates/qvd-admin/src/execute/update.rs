@@ -68,8 +68,11 @@ async fn update_in(
             Change::RemoveTags => tags::remove(tx, object.id, values).await?,
             // Only a part of creations.
             Change::AssignProperty => {}
+            // These come in a list of their own.
+            Change::SetProperties | Change::RemoveProperties => {}
         }
     }
+    properties::store(tx, request, object).await?;
     request.circumstances.tell(tx, object, &told(request, values)).await?;
     request.circumstances.log(tx, Some(object), Status::Done).await?;
     Ok(())
@@ -96,8 +99,14 @@ fn told(request: &Request, values: &Values) -> String {
             Change::AddTags => "tagged",
             Change::RemoveTags => "untagged",
             Change::AssignProperty => "assigned",
+            Change::SetProperties => "with",
+            Change::RemoveProperties => "without",
         };
         format!("{verb} {}", values.join(", "))
     });
-    fields.chain(nested).collect::<Vec<_>>().join("; ")
+    let properties = request.checked.properties.iter().map(|(key, value)| match value {
+        Some(value) => format!("{key} = {}", value.chars().take(120).collect::<String>()),
+        None => format!("{key} removed"),
+    });
+    fields.chain(nested).chain(properties).collect::<Vec<_>>().join("; ")
 }

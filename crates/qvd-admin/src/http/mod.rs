@@ -17,7 +17,7 @@ use qvd_model::action::{self, Action, Inquiry, Status, Verb};
 use serde_json::{Map, Value, json};
 
 use crate::app::App;
-use crate::check::check;
+use crate::check::{check, names_beyond};
 use crate::envelope::Envelope;
 use crate::execute::{self, Reply, Request};
 use crate::record::Circumstances;
@@ -153,7 +153,12 @@ async fn admit(
         call.peer.text(),
     );
     let rules = app.rules().map_err(internal)?;
-    match check(envelope, action, &caller, rules) {
+    let mut keys = Vec::new();
+    if action.object.properties().is_some() && names_beyond(envelope, action::entity(action.object)) {
+        let client = app.database.client().await?;
+        keys = qvd_db::admin::properties::keys(&client, action.object, &caller.scope()).await?;
+    }
+    match check(envelope, action, &caller, rules, &keys) {
         Ok(checked) => Ok((Arc::new(Request { checked, circumstances }), cookie)),
         Err(refusal) => {
             let client = app.database.client().await?;

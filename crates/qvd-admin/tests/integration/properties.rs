@@ -77,3 +77,86 @@ async fn a_property_is_known_and_assigned() {
     assert_eq!(client.query_one(logged, &[]).await.unwrap().get::<_, i64>(0), 1);
     it.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn objects_have_values_of_properties() {
+    let it = Installation::start("propertyvalues").await;
+    it.qa4(&["tenant", "new", "name=other"]).await.unwrap();
+    it.qa4(&["user", "new", "name=ann,password=p,tenant=default"]).await.unwrap();
+    it.qa4(&["user", "new", "name=bob,password=p,tenant=other"]).await.unwrap();
+    it.qa4(&["host", "new", "name=node1,address=10.3.15.1"]).await.unwrap();
+    // Makes them known and assigns them, in the tenants of both users.
+    it.qa4(&["user", "ann, bob", "set", "property", "dept=sales,floor=3"]).await.unwrap();
+    it.qa4(&["user", "bob", "set", "property", "dept='R & D'"]).await.unwrap();
+    assert_eq!(it.rows(&["property", "get", "*"]).await.len(), 4);
+    let listing = it.qa4(&["user", "bob", "get", "property", "dept"]).await.unwrap();
+    let expected = "\
+.------+------+-------.
+| user | key  | value |
++------+------+-------+
+| bob  | dept | R & D |
+'------+------+-------'
+Total: 1
+";
+    assert_eq!(listing, expected);
+    // Keys are like fields: columns, filters and arguments.
+    let rows = it.rows(&["user", "dept=sales", "get", "name,dept,floor"]).await;
+    assert_eq!(rows, [json!({"name": "ann", "dept": "sales", "floor": "3"})]);
+    assert_eq!(it.rows(&["user", "dept~'R%'; name=ann", "get"]).await.len(), 2);
+    it.qa4(&["user", "ann", "set", "dept=board,floor=9,description=x"]).await.unwrap();
+    let ann = &it.rows(&["user", "ann", "get", "dept,floor,description,properties"]).await[0];
+    assert_eq!(
+        (&ann["dept"], &ann["floor"], &ann["description"]),
+        (&json!("board"), &json!("9"), &json!("x"))
+    );
+    assert_eq!(ann["properties"].as_object().unwrap().len(), 2);
+    it.qa4(&["user", "ann", "del", "property", "floor"]).await.unwrap();
+    assert_eq!(it.rows(&["user", "ann", "get", "floor"]).await[0]["floor"], json!(null));
+    assert!(it.qa4(&["user", "ann", "del", "property"]).await.is_err(), "it would remove the user");
+    assert_eq!(it.rows(&["user", "get"]).await.len(), 2);
+
+    for (request, status) in [
+        (json!({"action": "user_get_list", "filters": {"nosuch": "x"}}), 6210),
+        (json!({"action": "user_get_list", "fields": ["nosuch"]}), 6250),
+        (json!({"action": "user_update", "filters": {"id": 10000}, "arguments": {"nosuch": "x"}}), 6230),
+        (json!({"action": "vm_get_list", "fields": ["dept"]}), 6250),
+        (
+            json!({"action": "user_create", "arguments": {"name": "eve", "password": "p", "tenant_id": 1,
+            "__properties__": {"nosuch": "x"}}}),
+            6340,
+        ),
+        (
+            json!({"action": "user_create", "arguments": {"name": "eve", "password": "p", "tenant_id": 1,
+            "__properties__": ["dept"]}}),
+            6340,
+        ),
+        (
+            json!({"action": "user_create", "arguments": {"name": "eve", "password": "p", "tenant_id": 1,
+            "__properties__": {"dept": "sales"}}}),
+            0,
+        ),
+    ] {
+        let answer = it.post("/api", &request).await.1;
+        assert_eq!(answer["status"], status, "{request}: {answer}");
+    }
+    assert_eq!(it.rows(&["user", "eve", "get", "dept"]).await[0]["dept"], "sales");
+    let wrong = json!({"action": "user_update", "filters": {"id": 10000},
+        "arguments": {"__properties_changes__": {"set": {"nosuch": "x"}, "delete": ["dept"]}}});
+    let answer = it.post("/api", &wrong).await.1;
+    assert_eq!((&answer["status"], &answer["failures"]["10000"]["status"]), (&json!(1200), &json!(6340)));
+    assert_eq!(it.rows(&["user", "ann", "get", "dept"]).await[0]["dept"], "board", "all or nothing");
+
+    // Hosts are for those above, and nobody below sees their properties, or another tenant's.
+    it.qa4(&["host", "node1", "set", "property", "rack=r7"]).await.unwrap();
+    assert_eq!(it.rows(&["host", "rack=r7", "get", "name,rack"]).await[0]["rack"], "r7");
+    let host = json!({"action": "host_update", "filters": {"id": 10000},
+        "arguments": {"__properties_changes__": {"set": {"rack": "x"}}}});
+    let refused = it.post_as("admin", "default", host).await;
+    assert!(refused["status"] == 4210 || refused["failures"]["10000"]["status"] == 7213, "{refused}");
+    let own =
+        it.post_as("admin", "default", json!({"action": "user_get_list", "filters": {"dept": {"~": "%"}}}));
+    assert_eq!(own.await["total"], 2);
+    it.qa4(&["property", "dept", "del", "--force"]).await.unwrap();
+    assert!(it.qa4(&["user", "get", "dept"]).await.is_err());
+    it.stop().await;
+}

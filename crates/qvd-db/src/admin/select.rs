@@ -4,7 +4,7 @@ use qvd_model::action::{Entity, Kind, Object, entity};
 use qvd_model::filter::{Filter, Operand, Operator, Scalar, Test};
 
 use super::Statement;
-use super::relation::{MAC_PREFIX, Relation, relation, shown};
+use super::relation::{MAC_PREFIX, Relation, VISIBLE_PROPERTY, relation, shown};
 use crate::{Error, Session};
 
 /// A list to be made. Names of fields are proper ones, values are canonical; both were checked before.
@@ -18,6 +18,8 @@ pub struct List<'a> {
     pub scope: &'a Scope,
     /// Which members.
     pub fields: &'a [&'a str],
+    /// Which custom properties beside them, by key.
+    pub properties: &'a [String],
     /// By which fields.
     pub order: &'a [&'a str],
     /// From high to low.
@@ -65,15 +67,21 @@ pub async fn list(session: &impl Session, list: &List<'_>) -> Result<Rows, Error
     let relation = known(list.object)?;
     let mut statement = Statement::default();
     let condition = conditions(&mut statement, list.object, relation, list.filter, list.scope)?;
-    let members = list
+    let mut members = list
         .fields
         .iter()
         .map(|field| {
             let expression = place(list.object, relation, field)?;
             Ok(format!("{} AS \"{field}\"", shown(list.object, field, expression)))
         })
-        .collect::<Result<Vec<_>, Error>>()?
-        .join(", ");
+        .collect::<Result<Vec<_>, Error>>()?;
+    let row = if list.properties.is_empty() {
+        "row_to_json(page)::text"
+    } else {
+        members.push(property_members(&mut statement, list, relation)?);
+        "(to_jsonb(page) - '__properties' || page.\"__properties\")::text AS row_to_json"
+    };
+    let members = members.join(", ");
     let order = list
         .order
         .iter()
@@ -88,11 +96,11 @@ pub async fn list(session: &impl Session, list: &List<'_>) -> Result<Rows, Error
     let tables = relation.tables(format!("{members} {condition} {order}"));
     let limit = list.limit.map_or_else(String::new, |n| format!(" LIMIT {n}"));
     statement.text = format!(
-        "SELECT row_to_json(page)::text FROM (SELECT {members} FROM {tables} WHERE {condition} \
+        "SELECT {row} FROM (SELECT {members} FROM {tables} WHERE {condition} \
          ORDER BY {order}{limit} OFFSET {}) AS page",
         list.skip.max(0)
     );
-    fill_in(&mut statement, list.mac_prefix);
+    fill_in(&mut statement, list);
     let found = statement.query(session, NAME).await?;
     let rows = found
         .iter()
@@ -105,11 +113,58 @@ pub async fn list(session: &impl Session, list: &List<'_>) -> Result<Rows, Error
 }
 
 /// Puts configured values in place of their marks.
-fn fill_in(statement: &mut Statement, mac_prefix: &str) {
+fn fill_in(statement: &mut Statement, list: &List<'_>) {
     if statement.text.contains(MAC_PREFIX) {
-        let bound = statement.bind(Kind::Text(0), Some(mac_prefix));
+        let bound = statement.bind(Kind::Text(0), Some(list.mac_prefix));
         statement.text = statement.text.replace(MAC_PREFIX, &bound);
     }
+    if statement.text.contains(VISIBLE_PROPERTY) {
+        let visible = visible_property(statement, list.scope);
+        statement.text = statement.text.replace(VISIBLE_PROPERTY, &visible);
+    }
+}
+
+/// Whether the property `l` may be seen: that of another tenant may not.
+fn visible_property(statement: &mut Statement, scope: &Scope) -> String {
+    match scope {
+        Scope::All => "true".to_owned(),
+        Scope::Tenant(tenant) => {
+            format!("l.tenant_id = {}", statement.bind(Kind::Int, Some(&tenant.to_string())))
+        }
+    }
+}
+
+/// The stored values of a property of an object, as the end of a query.
+fn stored_values(
+    statement: &mut Statement,
+    object: Object,
+    relation: &Relation,
+    key: &str,
+    scope: &Scope,
+) -> Result<String, Error> {
+    let id = place(object, relation, "id")?;
+    let key = statement.bind(Kind::Text(0), Some(key));
+    let visible = visible_property(statement, scope);
+    Ok(format!(
+        "FROM {object}_properties AS stored JOIN qvd_object_properties_list AS q ON q.id = stored.property_id \
+         JOIN properties_list AS l ON l.id = q.property_id \
+         WHERE stored.{object}_id = {id} AND l.key = {key} AND {visible}"
+    ))
+}
+
+/// One object of the wanted properties; of several of a key the one of the lower tenant counts.
+fn property_members(
+    statement: &mut Statement,
+    list: &List<'_>,
+    relation: &Relation,
+) -> Result<String, Error> {
+    let mut pairs = Vec::new();
+    for key in list.properties {
+        let name = statement.bind(Kind::Text(0), Some(key));
+        let values = stored_values(statement, list.object, relation, key, list.scope)?;
+        pairs.push(format!("{name}, (SELECT stored.value {values} ORDER BY l.tenant_id DESC LIMIT 1)"));
+    }
+    Ok(format!("jsonb_build_object({}) AS \"__properties\"", pairs.join(", ")))
 }
 
 async fn count(session: &impl Session, list: &List<'_>) -> Result<i64, Error> {
@@ -119,7 +174,7 @@ async fn count(session: &impl Session, list: &List<'_>) -> Result<i64, Error> {
     let condition = conditions(&mut statement, list.object, relation, list.filter, list.scope)?;
     let tables = relation.tables(condition.clone());
     statement.text = format!("SELECT count(*) AS n FROM {tables} WHERE {condition}");
-    fill_in(&mut statement, list.mac_prefix);
+    fill_in(&mut statement, list);
     let rows = statement.query(session, NAME).await?;
     rows.first().map_or(Ok(0), |row| crate::column(NAME, row, "n"))
 }
@@ -173,7 +228,7 @@ fn conditions(
     filter: &Filter,
     scope: &Scope,
 ) -> Result<String, Error> {
-    let mut all = vec![condition(statement, object, relation, filter)?];
+    let mut all = vec![condition(statement, object, relation, filter, scope)?];
     if let (Scope::Tenant(tenant), Some(column)) = (scope, relation.tenant) {
         all.push(format!("{column} = {}", statement.bind(Kind::Int, Some(&tenant.to_string()))));
     }
@@ -186,6 +241,7 @@ fn condition(
     object: Object,
     relation: &Relation,
     filter: &Filter,
+    scope: &Scope,
 ) -> Result<String, Error> {
     let mut group = |members: &[Filter], sign: &str, none: &str| {
         if members.is_empty() {
@@ -193,19 +249,26 @@ fn condition(
         }
         let parts = members
             .iter()
-            .map(|member| condition(statement, object, relation, member))
+            .map(|member| condition(statement, object, relation, member, scope))
             .collect::<Result<Vec<_>, Error>>()?;
         Ok(format!("({})", parts.join(sign)))
     };
     match filter {
         Filter::And(members) => group(members, " AND ", "true"),
         Filter::Or(members) => group(members, " OR ", "false"),
-        Filter::Not(inner) => Ok(format!("({} IS NOT TRUE)", condition(statement, object, relation, inner)?)),
+        Filter::Not(inner) => {
+            Ok(format!("({} IS NOT TRUE)", condition(statement, object, relation, inner, scope)?))
+        }
         Filter::Test(test) => {
             let entity = entity(object);
             if let Some((_, members)) = relation.sets.iter().find(|(name, _)| *name == test.field) {
                 let one = comparison(statement, kind(entity, &test.field), "member.value", test);
                 return Ok(format!("EXISTS (SELECT 1 FROM ({members}) AS member(value) WHERE {one})"));
+            }
+            if object.properties().is_some() && entity.field(&test.field).is_none() {
+                let values = stored_values(statement, object, relation, &test.field, scope)?;
+                let one = comparison(statement, Kind::Text(0), "stored.value", test);
+                return Ok(format!("EXISTS (SELECT 1 {values} AND {one})"));
             }
             let expression = place(object, relation, &test.field)?;
             Ok(comparison(statement, kind(entity, &test.field), expression, test))

@@ -1,6 +1,7 @@
 //! The table of objects and their fields (`spec/api.md` 4 and 7.4).
 
 use super::field::{Field, Kind};
+use super::properties::{nested_properties, stored_properties};
 use super::{Change, Entity, Nested, Object, Tenancy, Verb};
 
 const fn field(name: &'static str, kind: Kind, help: &'static str) -> Field {
@@ -115,6 +116,7 @@ pub(super) const VM: Entity = Entity {
         field("time_until_expiration_hard", Kind::Structure, "time left").see(VM_EXPIRATION).only_shown(),
         TENANT_ID,
         TENANT_NAME,
+        stored_properties(&["vm.see.properties"]),
     ],
     aliases: &[
         ("user", "user_name"),
@@ -130,7 +132,7 @@ pub(super) const VM: Entity = Entity {
         ("expire-hard", "expiration_hard"),
         ("expire_hard", "expiration_hard"),
     ],
-    nested: &[],
+    nested: &nested_properties(&["vm.create.properties"], &["vm.update.properties"]),
     tenancy: Tenancy::Inherited,
     key: "name",
     selectors: &["user_id", "host_id"],
@@ -176,9 +178,10 @@ pub(super) const USER: Entity = Entity {
             .only_shown()
             .required()
             .updated(&["user.update.password"]),
+        stored_properties(&["user.see.properties"]),
     ],
     aliases: &[("login", "name"), ("passwd", "password"), ("tenant", "tenant_name")],
-    nested: &[],
+    nested: &nested_properties(&["user.create.properties"], &["user.update.properties"]),
     tenancy: Tenancy::Own,
     key: "name",
     selectors: &[],
@@ -214,9 +217,10 @@ pub(super) const HOST: Entity = Entity {
         HOST_CREATION[2],
         field("number_of_vms_connected", Kind::Int, "running VMs").see(&["host.see.vms-info"]),
         field("vm_id", Kind::Int, "number of a VM on it").hidden().unordered(),
+        stored_properties(&["host.see.properties"]),
     ],
     aliases: &[("ip", "address"), ("ip_address", "address"), ("vms_connected", "number_of_vms_connected")],
-    nested: &[],
+    nested: &nested_properties(&["host.create.properties"], &["host.update.properties"]),
     tenancy: Tenancy::None,
     key: "name",
     selectors: &[],
@@ -256,6 +260,7 @@ pub(super) const OSF: Entity = Entity {
         field("di_id", Kind::Int, "number of an image of it").hidden().unordered(),
         OWN_TENANT_ID,
         TENANT_NAME,
+        stored_properties(&["osf.see.properties"]),
     ],
     aliases: &[
         ("use_overlay", "overlay"),
@@ -263,7 +268,7 @@ pub(super) const OSF: Entity = Entity {
         ("ram", "memory"),
         ("tenant", "tenant_name"),
     ],
-    nested: &[],
+    nested: &nested_properties(&["osf.create.properties"], &["osf.update.properties"]),
     tenancy: Tenancy::Own,
     key: "name",
     selectors: &[],
@@ -280,6 +285,8 @@ const DI_TAGS: &[&str] = &[
     "*.see.di-list-head",
 ];
 const DI_UPDATE_TAGS: &[&str] = &["di.update.tags", "osf.see.di-list-default-update"];
+
+const DI_PROPERTIES: [Nested; 3] = nested_properties(&["di.create.properties"], &["di.update.properties"]);
 
 pub(super) const DI: Entity = Entity {
     object: Object::Di,
@@ -328,6 +335,7 @@ pub(super) const DI: Entity = Entity {
         field("size", Kind::Real, "bytes of the file").unordered(),
         TENANT_ID,
         TENANT_NAME,
+        stored_properties(&["di.see.properties"]),
     ],
     aliases: &[
         ("name", "disk_image"),
@@ -338,6 +346,9 @@ pub(super) const DI: Entity = Entity {
         ("tenant", "tenant_name"),
     ],
     nested: &[
+        DI_PROPERTIES[0],
+        DI_PROPERTIES[1],
+        DI_PROPERTIES[2],
         Nested {
             name: "__tags__",
             verb: Verb::Create,

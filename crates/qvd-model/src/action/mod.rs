@@ -167,6 +167,10 @@ pub enum Change {
     RemoveTags,
     /// Lets kinds of objects have the property.
     AssignProperty,
+    /// Gives the object values of properties.
+    SetProperties,
+    /// Takes values of properties away.
+    RemoveProperties,
 }
 
 /// The action of this name.
@@ -227,6 +231,16 @@ impl Object {
             Self::OsfProperty => Some(Self::Osf),
             Self::DiProperty => Some(Self::Di),
             _ => None,
+        }
+    }
+}
+
+impl Change {
+    /// The status of a value that cannot be used for it.
+    pub const fn wrong_value(self) -> Status {
+        match self {
+            Self::AddTags | Self::RemoveTags => Status::WrongTag,
+            Self::AssignProperty | Self::SetProperties | Self::RemoveProperties => Status::WrongProperty,
         }
     }
 }

@@ -14,6 +14,33 @@ const fn assignment(name: &'static str) -> Field {
 const TENANT_NAME: Field =
     field("tenant_name", Kind::Login(80), "tenant it belongs to").for_super().only_shown();
 
+/// The values of an object's properties, with keys.
+pub(super) const fn stored_properties(see: &'static [&'static str]) -> Field {
+    field("properties", Kind::Structure, "values of its custom properties").see(see).only_shown()
+}
+
+/// Giving and taking values of properties, when an object is made and later.
+pub(super) const fn nested_properties(
+    create: &'static [&'static str],
+    update: &'static [&'static str],
+) -> [Nested; 3] {
+    [
+        Nested { name: "__properties__", verb: Verb::Create, change: Change::SetProperties, acls: create },
+        Nested {
+            name: "__properties_changes__delete",
+            verb: Verb::Update,
+            change: Change::RemoveProperties,
+            acls: update,
+        },
+        Nested {
+            name: "__properties_changes__set",
+            verb: Verb::Update,
+            change: Change::SetProperties,
+            acls: update,
+        },
+    ]
+}
+
 pub(super) const PROPERTY: Entity = Entity {
     object: Object::Property,
     fields: &[

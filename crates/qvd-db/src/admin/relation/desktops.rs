@@ -2,7 +2,7 @@
 
 use qvd_model::action::Status;
 
-use super::{Relation, Storage, with_creation};
+use super::{Relation, Storage, stored_properties, with_creation};
 use crate::Sql;
 
 /// The parts of the time until a moment, all negative or zero when it is past.
@@ -84,6 +84,7 @@ pub(super) const VM: Relation = Relation {
             ("time_until_expiration_hard", time_until!("vm_runtimes.vm_expiration_hard")),
             ("tenant_id", "users.tenant_id"),
             ("tenant_name", "tenants.name"),
+            ("properties", stored_properties!("vm_properties", "vm_id", "vms.id")),
         ]
     ),
     sets: &[],
@@ -146,6 +147,7 @@ pub(super) const USER: Relation = Relation {
             ),
             ("tenant_id", "users.tenant_id"),
             ("tenant_name", "tenants.name"),
+            ("properties", stored_properties!("user_properties", "user_id", "users.id")),
         ]
     ),
     sets: &[],
@@ -194,6 +196,7 @@ pub(super) const HOST: Relation = Relation {
                 "number_of_vms_connected",
                 "(SELECT count(*) FROM vm_runtimes AS r WHERE r.host_id = hosts.id AND r.vm_state = 'running')::integer",
             ),
+            ("properties", stored_properties!("host_properties", "host_id", "hosts.id")),
         ]
     ),
     sets: &[("vm_id", "SELECT r.vm_id FROM vm_runtimes AS r WHERE r.host_id = hosts.id")],

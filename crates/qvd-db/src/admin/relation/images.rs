@@ -2,7 +2,7 @@
 
 use qvd_model::action::Status;
 
-use super::{Relation, Storage, with_creation};
+use super::{Relation, Storage, stored_properties, with_creation};
 use crate::Sql;
 
 pub(super) const OSF: Relation = Relation {
@@ -22,6 +22,7 @@ pub(super) const OSF: Relation = Relation {
             ("osd_id", "osfs.osd_id"),
             ("tenant_id", "osfs.tenant_id"),
             ("tenant_name", "tenants.name"),
+            ("properties", stored_properties!("osf_properties", "osf_id", "osfs.id")),
         ]
     ),
     sets: &[
@@ -92,6 +93,7 @@ pub(super) const DI: Relation = Relation {
             ("size", "dis.size"),
             ("tenant_id", "osfs.tenant_id"),
             ("tenant_name", "tenants.name"),
+            ("properties", stored_properties!("di_properties", "di_id", "dis.id")),
         ]
     ),
     sets: &[],

@@ -30,6 +30,9 @@ pub(crate) struct Relation {
 /// Stands for the configured first half of hardware addresses.
 pub(crate) const MAC_PREFIX: &str = "{mac_prefix}";
 
+/// Stands for the condition that the property `l` may be seen.
+pub(crate) const VISIBLE_PROPERTY: &str = "{visible_property}";
+
 /// What is written for an object.
 pub(crate) struct Storage {
     /// The table of the object.
@@ -111,6 +114,24 @@ pub(crate) fn shown(object: Object, field: &str, expression: &str) -> String {
         _ => expression.to_owned(),
     }
 }
+
+/// The values of the properties of an object, by number of the property.
+macro_rules! stored_properties {
+    ($table:literal, $column:literal, $id:literal) => {
+        concat!(
+            "(SELECT coalesce(json_object_agg(l.id, json_build_object('key', l.key, 'value', stored.value, \
+             'tenant_id', l.tenant_id) ORDER BY l.id), '{}') FROM ",
+            $table,
+            " AS stored JOIN qvd_object_properties_list AS q ON q.id = stored.property_id \
+             JOIN properties_list AS l ON l.id = q.property_id WHERE stored.",
+            $column,
+            " = ",
+            $id,
+            " AND {visible_property})"
+        )
+    };
+}
+pub(super) use stored_properties;
 
 /// Creation columns of a main table.
 macro_rules! with_creation {
