@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use qvd_db::{Listener, hosts, node as rows};
+use qvd_hypervisor::storage;
 use qvd_model::{HostCommand, notify};
 use qvd_runtime::Drain;
 use tokio_util::sync::CancellationToken;
@@ -11,10 +12,13 @@ use tracing::{info, warn};
 
 use crate::node::Node;
 use crate::owner::{Message, Origin};
-use crate::{load_rows, reconcile, routers};
+use crate::{container, load_rows, reconcile, routers};
 
 /// Clocks that differ by more than this are worth a warning.
 const SKEW: f64 = 2.0;
+
+/// How long overlays of failed starts are kept.
+const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Starts the loops as tasks of `loops`. A host command `stop` cancels `stop`.
 pub fn start(node: &Arc<Node>, listener: &Listener, loops: &Drain, stop: &CancellationToken) {
@@ -47,11 +51,23 @@ async fn serve_commands(node: Arc<Node>, mut bell: qvd_db::Doorbell) {
                 if let Err(error) = reconcile::reconcile(&node).await {
                     warn!("rows not reconciled: {error}");
                 }
+                purge(&node).await;
             }
         }
         if let Err(error) = take_commands(&node).await {
             warn!("commands not read: {error}");
         }
+    }
+}
+
+/// Removes what failed starts left for whoever looks into them.
+async fn purge(node: &Node) {
+    let directories = match container::directories(&node.config.now()) {
+        Ok(directories) => directories,
+        Err(error) => return warn!("old overlays not purged: {error}"),
+    };
+    if let Err(error) = storage::purge_discarded(&directories, KEPT).await {
+        warn!("old overlays not purged: {error}");
     }
 }
 
