@@ -8,7 +8,7 @@ use std::fmt::Display;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -83,7 +83,10 @@ pub struct Row {
 /// The live configuration of a daemon: a cheap handle that all its parts share.
 #[derive(Clone)]
 pub struct Config {
+    files: Arc<[PathBuf]>,
     current: Arc<ArcSwap<Snapshot>>,
+    /// Held while a new snapshot is made from the present one.
+    changing: Arc<Mutex<()>>,
     revision: watch::Sender<u64>,
 }
 
@@ -104,26 +107,48 @@ pub struct Values {
 impl Config {
     /// Reads files in order, later ones win. The first must exist; the others are optional.
     pub fn load<P: AsRef<Path>>(files: &[P]) -> Result<Self, ConfigError> {
-        let mut layer = Layer::new();
-        for (index, path) in files.iter().map(AsRef::as_ref).enumerate() {
-            match std::fs::read(path) {
-                Ok(bytes) => layer.append(&mut file_layer(path, &properties::decode(&bytes))?),
-                Err(error) if index > 0 && error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(source) => return Err(ConfigError::Unreadable { path: path.to_owned(), source }),
-            }
-        }
-        Ok(Self::new(layer))
+        let files: Vec<PathBuf> = files.iter().map(|path| path.as_ref().to_owned()).collect();
+        Ok(Self::new(read_files(&files)?, files))
     }
 
     /// A configuration from text in file syntax; `name` stands for the file in messages.
     pub fn parse(name: &str, text: &str) -> Result<Self, ConfigError> {
-        Ok(Self::new(file_layer(Path::new(name), text)?))
+        Ok(Self::new(file_layer(Path::new(name), text)?, Vec::new()))
     }
 
-    fn new(file: Layer) -> Self {
-        let global = Values { layers: vec![Arc::new(file)] };
+    fn new(layer: Layer, files: Vec<PathBuf>) -> Self {
+        let global = Values { layers: vec![Arc::new(layer)] };
         let snapshot = Snapshot { global, tenants: HashMap::new() };
-        Self { current: Arc::new(ArcSwap::from_pointee(snapshot)), revision: watch::Sender::new(0) }
+        Self {
+            files: files.into(),
+            current: Arc::new(ArcSwap::from_pointee(snapshot)),
+            changing: Arc::default(),
+            revision: watch::Sender::new(0),
+        }
+    }
+
+    /// Reads the files again. One that cannot be read or parsed leaves everything as it was.
+    pub fn reload_files(&self) -> Result<(), ConfigError> {
+        let layer = Arc::new(read_files(&self.files)?);
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = self.now();
+        let renewed = |values: &Values| {
+            let mut layers = values.layers.clone();
+            layers.pop();
+            layers.push(layer.clone());
+            Values { layers }
+        };
+        let tenants = old.tenants.iter().map(|(tenant, values)| (*tenant, renewed(values))).collect();
+        self.put(Snapshot { global: renewed(&old.global), tenants });
+        Ok(())
+    }
+
+    fn put(&self, snapshot: Snapshot) {
+        for problem in snapshot.problems() {
+            warn!("{problem}");
+        }
+        self.current.store(Arc::new(snapshot));
+        self.revision.send_modify(|revision| *revision += 1);
     }
 
     /// The configuration of this moment. Take it anew for each piece of work; it does not change under you.
@@ -146,6 +171,7 @@ impl Config {
             let setting = Setting { value: row.value, origin };
             layers.entry(row.tenant).or_default().insert(row.key, setting);
         }
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let old = self.now();
         let Some(file) = old.global.layers.last().cloned() else { return };
         let rows = Arc::new(layers.remove(&TenantId::GLOBAL).unwrap_or_default());
@@ -352,6 +378,19 @@ fn row_problem(row: &Row) -> Option<String> {
     literal.then(|| registered.check(&row.value).err().map(|e| e.to_string()))?
 }
 
+/// Later files win. The first must exist; the others are optional.
+fn read_files(files: &[PathBuf]) -> Result<Layer, ConfigError> {
+    let mut layer = Layer::new();
+    for (index, path) in files.iter().enumerate() {
+        match std::fs::read(path) {
+            Ok(bytes) => layer.append(&mut file_layer(path, &properties::decode(&bytes))?),
+            Err(error) if index > 0 && error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(source) => return Err(ConfigError::Unreadable { path: path.to_owned(), source }),
+        }
+    }
+    Ok(layer)
+}
+
 fn file_layer(path: &Path, text: &str) -> Result<Layer, ConfigError> {
     let mut layer = Layer::new();
     for entry in properties::parse(path, text)? {
@@ -448,6 +487,26 @@ mod tests {
             ["node.conf:2: `vm.serial.capture` has no effect in this version"]
         );
         assert!(config.now().problems().is_empty());
+    }
+
+    #[test]
+    fn files_are_read_again_below_the_rows_and_a_malformed_one_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node.conf");
+        std::fs::write(&path, "l7r.port = 1000\nnodename = a\n").unwrap();
+        let config = Config::load(&[&path]).unwrap();
+        config.set_rows([row(-1, "l7r.port", "2000"), row(7, "l7r.auth.plugins", "ldap")]);
+        std::fs::write(&path, "l7r.port = 3000\nnodename = b\n").unwrap();
+        config.reload_files().unwrap();
+        let now = config.now();
+        assert_eq!(
+            (now.text("nodename").unwrap().as_str(), now.text("l7r.port").unwrap().as_str()),
+            ("b", "2000")
+        );
+        assert_eq!(now.for_tenant(TenantId(7)).list("l7r.auth.plugins").unwrap(), ["ldap"]);
+        std::fs::write(&path, "nodename\n").unwrap();
+        assert!(config.reload_files().unwrap_err().to_string().contains("node.conf:1"));
+        assert_eq!(config.now().text("nodename").unwrap(), "b");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use qvd_runtime::Config;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// The daemons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -80,6 +81,7 @@ fn start(service: Service, options: &Options) -> Result<ExitCode> {
     }
     let outcome = runtime()?.block_on(async {
         let stop = qvd_runtime::signals::stop_token().context("cannot listen to signals")?;
+        tokio::spawn(reload_on_hangup(config.clone()).context("cannot listen to signals")?);
         anyhow::Ok(match service {
             Service::Hkd => qvd_node::run(config, stop).await.map_err(|e| (e.exit_code(), e.to_string())),
             Service::L7r => qvd_router::run(config, stop).await.map_err(|e| (1, e.to_string())),
@@ -92,6 +94,19 @@ fn start(service: Service, options: &Options) -> Result<ExitCode> {
             tracing::error!("{problem}");
             eprintln!("{}: {problem}", name(service));
             ExitCode::from(code)
+        }
+    })
+}
+
+/// HUP makes a daemon read its configuration file again; rows of the database reload by themselves.
+fn reload_on_hangup(config: Config) -> Result<impl Future<Output = ()>> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    Ok(async move {
+        while hangup.recv().await.is_some() {
+            match config.reload_files() {
+                Ok(()) => tracing::info!("HUP received, configuration file read again"),
+                Err(error) => tracing::error!("configuration file not read, the old values stay: {error}"),
+            }
         }
     })
 }
