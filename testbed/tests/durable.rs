@@ -110,8 +110,10 @@ impl World {
         let running = self.running()?;
         let mut session = BTreeMap::new();
         for part in SESSION {
-            let found = running.iter().find(|(_, name)| name == part);
-            session.insert(part, found.with_context(|| format!("no {part} in {running:?}"))?.0);
+            let named = running.iter().filter(|(_, name)| name == part).map(|(process, _)| *process);
+            // Numbers start over; the oldest is not always the lowest.
+            let oldest = named.filter_map(|process| Some((started(process)?, process))).min();
+            session.insert(part, oldest.with_context(|| format!("no {part} in {running:?}"))?.1);
         }
         Ok(session)
     }
@@ -124,6 +126,12 @@ impl World {
         let serves = "select incarnation || ' ' || state from host_runtimes";
         self.cluster.wait_for(serves, &format!("{next} running"), LIMIT)
     }
+}
+
+/// When a process started, in clock ticks since boot.
+fn started(process: i32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
 fn row(vm: &str, column: &str) -> String {

@@ -16,7 +16,8 @@ const CLAIM_STARTS: Sql = Sql::new(
     "claim starts",
     "UPDATE vm_runtimes SET vm_cmd = NULL, vm_state = 'starting', \
     vm_state_ts = extract(epoch FROM now())::integer, failure_code = NULL, failure_text = NULL, failure_ts = NULL, \
-    start_step = NULL WHERE host_id = $1 AND vm_cmd = 'start' AND vm_state = 'stopped' RETURNING vm_id, generation",
+    start_step = NULL FROM vms WHERE vms.id = vm_id AND host_id = $1 AND vm_cmd = 'start' AND vm_state = 'stopped' \
+    RETURNING vm_id, generation, vms.name",
 );
 
 // Claims the pending stops of a host's VMs. `$1` host.
@@ -207,10 +208,32 @@ pub(crate) const ALL: &[Sql] = &[
 ];
 
 /// Takes the pending starts of a host: their rows are `starting` from now on.
-pub async fn claim_starts(database: &Database, host: HostId) -> Result<Vec<(VmId, Generation)>, Error> {
-    let client = database.client().await?;
-    let rows = CLAIM_STARTS.query(&client, &[&host.0]).await?;
-    rows.iter().map(|row| claimed(&CLAIM_STARTS, row)).collect()
+pub async fn claim_starts(
+    database: &Database,
+    actor: &Actor,
+    host: HostId,
+) -> Result<Vec<(VmId, Generation)>, Error> {
+    let mut client = database.client().await?;
+    let during = Error::during("claim starts");
+    let tx = client.build_transaction().start().await.map_err(&during)?;
+    let rows = CLAIM_STARTS.query(&tx, &[&host.0]).await?;
+    let mut claims = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let (vm, generation) = claimed(&CLAIM_STARTS, row)?;
+        let event = Event {
+            kind: ObjectKind::Vm,
+            id: vm.0,
+            name: CLAIM_STARTS.column(row, "name")?,
+            from: Some(VmState::Stopped.as_str()),
+            to: Some(VmState::Starting.as_str()),
+            code: "state",
+            text: "the node began to start the VM",
+        };
+        events::record(&tx, actor, event).await?;
+        claims.push((vm, generation));
+    }
+    tx.commit().await.map_err(during)?;
+    Ok(claims)
 }
 
 /// Takes the pending stops of a host.

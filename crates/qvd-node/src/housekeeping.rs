@@ -78,7 +78,7 @@ async fn take_commands(node: &Arc<Node>) -> Result<(), qvd_db::Error> {
             None => reconcile::clean_orphan(node, vm, generation),
         }
     }
-    for (vm, generation) in rows::claim_starts(&node.database, node.own.host).await? {
+    for (vm, generation) in rows::claim_starts(&node.database, &node.actor, node.own.host).await? {
         node.take(vm, generation, Origin::Claimed);
     }
     Ok(())
