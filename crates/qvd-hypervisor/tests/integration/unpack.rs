@@ -1,17 +1,14 @@
 //! Base trees out of archives, well-meant and otherwise.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "what fails here fails the test")]
-
-mod support;
 
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 
+use crate::support::{Archive, Storage, header, listing, wanted};
 use qvd_hypervisor::Error;
 use qvd_hypervisor::storage::{
     Compression, Init, Kind, Layout, Limits, Progress, Unpacking, inspect, prepare_base, remove_base, verify,
 };
-use support::{Archive, Storage, header, listing, wanted};
 use tar::EntryType;
 use tokio::sync::watch;
 

@@ -1,7 +1,4 @@
 //! A real container, from an image to its last process.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "what fails here fails the test")]
-
-mod support;
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -10,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use crate::support::{Archive, Storage};
 use qvd_hypervisor::lxc::{
     Addressing, Cgroups, Confinement, Container, Definition, Link, Lxc, Process, Programs, link_name,
 };
@@ -19,7 +17,6 @@ use qvd_hypervisor::storage::{
 };
 use qvd_hypervisor::{Error, storage};
 use qvd_model::{DiId, Failure, FailureCode, VmId};
-use support::{Archive, Storage};
 use tar::EntryType;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};

@@ -1,6 +1,4 @@
 //! A storage in a temporary directory, and archives to put into it.
-#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test program uses a part of it")]
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "what fails here fails the test")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
