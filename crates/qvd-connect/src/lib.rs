@@ -20,6 +20,7 @@ pub use error::{CertificateProblem, ConnectError, Doubt};
 pub use link::{Ending, show};
 pub use pins::Pins;
 pub use proxy::ProxySettings;
-pub use qvd_wire::http::{Credentials, VmEntry};
+pub use qvd_model::event::EndReason;
+pub use qvd_wire::http::{Credentials, SessionEnd, VmEntry};
 pub use router::{Link, Router, Server, SessionWishes};
 pub use trust::{Trust, TrustError};

@@ -22,7 +22,7 @@ pub enum Ending {
 /// Shows the desktop until either side ends. Dropping the future ends it as well, and nxproxy with it.
 pub async fn show(link: Link, screen: &Screen, settings: &ProxySettings) -> Result<Ending, ConnectError> {
     let mut proxy = Proxy::start(settings, &screen.display).await?;
-    let Link { mut stream, early } = link;
+    let Link { mut stream, early, .. } = link;
     if !early.is_empty() {
         let failed = |error: std::io::Error| ConnectError::Proxy(error.to_string());
         proxy.stream.write_all(&early).await.map_err(failed)?;

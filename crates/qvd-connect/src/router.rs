@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use qvd_wire::http::{
-    Answer, Credentials, Get, ResponseError, ResponseHead, ResponseParser, UPGRADE_QVD, VM_INFO, VmEntry,
-    decode_vms,
+    Answer, Credentials, Get, ResponseError, ResponseHead, ResponseParser, SESSION, SESSION_END, SessionEnd,
+    UPGRADE_QVD, VM_INFO, VmEntry, decode_end, decode_vms,
 };
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -24,6 +24,8 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(20);
 const LIST_LIMIT: Duration = Duration::from_secs(60);
 /// Time from the wish for a desktop to the desktop, which may have to boot.
 const DESKTOP_LIMIT: Duration = Duration::from_secs(600);
+/// Time for the answer why a session ended.
+const END_LIMIT: Duration = Duration::from_secs(10);
 /// Longest body; lists of existing routers stay below 64 KiB.
 const MAX_BODY: usize = 1024 * 1024;
 
@@ -86,6 +88,8 @@ pub struct Link {
     pub(crate) stream: TlsStream<TcpStream>,
     /// What the desktop sent together with the answer.
     pub(crate) early: BytesMut,
+    /// The number of the session, where the router gives one; see [`Router::end_of`].
+    pub session: Option<String>,
 }
 
 impl std::fmt::Debug for Link {
@@ -153,7 +157,10 @@ impl Router {
             get = get.query(name, value);
         }
         match self.exchange(get.upgrade(UPGRADE_QVD), DESKTOP_LIMIT, progress).await? {
-            Answer::Switched(_) => Ok(Link { stream: self.stream, early: self.parser.into_rest() }),
+            Answer::Switched(head) => {
+                let session = head.headers.text(SESSION);
+                Ok(Link { stream: self.stream, early: self.parser.into_rest(), session })
+            }
             Answer::Interim(head) | Answer::Final(head, _) if head.status == 401 => {
                 Err(ConnectError::LoginRejected { server: self.server.to_string() })
             }
@@ -164,6 +171,13 @@ impl Router {
                 Err(ConnectError::Refused { vm, status: head.status, text: said(&head, &body) })
             }
         }
+    }
+
+    /// Why a session ended that this router, or another one of the farm, had; `None` if it does not know.
+    pub async fn end_of(&mut self, session: &str) -> Result<Option<SessionEnd>, ConnectError> {
+        let get = Get::new(SESSION_END).query("id", session);
+        let (head, body) = self.finish(get, END_LIMIT, &mut |_| {}).await?;
+        Ok(if head.status == 200 { decode_end(&body) } else { None })
     }
 
     fn get(&self, path: &str) -> Get {

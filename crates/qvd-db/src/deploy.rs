@@ -26,6 +26,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { number: 3, name: "additions", sql: include_str!("schema/0003_additions.sql") },
     Migration { number: 4, name: "creation", sql: include_str!("schema/0004_creation.sql") },
     Migration { number: 5, name: "corrections", sql: include_str!("schema/0005_corrections.sql") },
+    Migration { number: 6, name: "session ends", sql: include_str!("schema/0006_session_ends.sql") },
 ];
 const GRANTS: &str = include_str!("schema/grants.sql");
 const RESET: &str = include_str!("schema/reset.sql");

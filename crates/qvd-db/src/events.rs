@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use qvd_model::event::ObjectKind;
+use qvd_model::event::{EndReason, ObjectKind};
+use qvd_model::{UserState, VmId};
 use serde::Serialize;
 use time::OffsetDateTime;
 
@@ -13,13 +14,22 @@ const RECORD: Sql = Sql::new(
     "INSERT INTO events (kind, object_id, object_name, actor, from_state, to_state, code, text) \
      VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
 );
+const RECORD_END: Sql = Sql::new(
+    "record the end of a session",
+    "INSERT INTO events (kind, object_id, object_name, actor, from_state, to_state, code, text, session_id) \
+     VALUES ('vm', $1, $2, $3, $4, 'disconnected', $5, $6, $7)",
+);
+const END: Sql = Sql::new(
+    "read the end of a session",
+    "SELECT code, text FROM events WHERE session_id = $1 ORDER BY id DESC LIMIT 1",
+);
 const STORY: Sql = Sql::new(
     "read events",
     "SELECT time, object_name, actor, from_state, to_state, code, text FROM events \
      WHERE kind = $1 AND object_id = $2 ORDER BY id DESC LIMIT $3",
 );
 
-pub(crate) const ALL: &[Sql] = &[RECORD, STORY];
+pub(crate) const ALL: &[Sql] = &[RECORD, RECORD_END, END, STORY];
 
 /// Who makes something happen, as it stands in `events.actor`: `admin:NAME`, `user:LOGIN`, `hkd:HOST`, …
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,6 +112,37 @@ pub async fn record(session: &impl Session, actor: &Actor, event: Event<'_>) -> 
         )
         .await
         .map(drop)
+}
+
+/// How a client's connection to its VM ended.
+#[derive(Debug, Clone, Copy)]
+pub struct End<'a> {
+    /// The VM.
+    pub vm: VmId,
+    /// Its name at that time, where it is known.
+    pub vm_name: &'a str,
+    /// The number of the session, by which its client may ask.
+    pub session: Option<i64>,
+    /// The state that it left, where it is known.
+    pub from: Option<UserState>,
+    /// Why.
+    pub reason: EndReason,
+    /// A sentence for people.
+    pub text: &'a str,
+}
+
+/// Writes the end of a client's connection; in the caller's transaction.
+pub async fn record_end(session: &impl Session, actor: &Actor, end: End<'_>) -> Result<(), Error> {
+    let End { vm, vm_name, session: number, from, reason, text } = end;
+    let (actor, from, reason) = (actor.as_str(), from.map(UserState::as_str), reason.as_str());
+    RECORD_END.execute(session, &[&vm.0, &vm_name, &actor, &from, &reason, &text, &number]).await.map(drop)
+}
+
+/// Why the session of this number ended, and what is known besides; `None` while it goes on, and for one that never
+/// was.
+pub async fn end(session: &impl Session, number: i64) -> Result<Option<(EndReason, String)>, Error> {
+    let Some(row) = END.query_opt(session, &[&number]).await? else { return Ok(None) };
+    Ok(Some((END.word(&row, "code")?, END.column::<Option<String>>(&row, "text")?.unwrap_or_default())))
 }
 
 /// The latest `limit` events of an object, newest first.

@@ -51,3 +51,45 @@ words! {
         NodeLost = "node_lost",
     }
 }
+
+impl EndReason {
+    /// What the user reads, with what to do. `None` where the user ended it.
+    pub const fn sentence(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Left => return None,
+            Self::LinkLost => {
+                "The network between you and the router failed. The desktop goes on; connect again to continue."
+            }
+            Self::TakenOver => {
+                "Another client took your desktop over. If that was not you, change your password and tell your \
+                 administrator; otherwise connect again to have it here."
+            }
+            Self::Admin => {
+                "An administrator ended the connection. The desktop goes on; connect again to continue."
+            }
+            Self::VmStopped => "Your virtual machine was stopped. Connect again to start it.",
+            Self::VmFailed => {
+                "Your virtual machine failed. Connect again to start it; if it fails again, ask your administrator."
+            }
+            Self::Expired => "The time of your virtual machine is over. Connect again to start it anew.",
+            Self::Idle => "Nobody used the desktop for too long. It goes on; connect again to continue.",
+            Self::Drain => "The router is being stopped. The desktop goes on; connect again to continue.",
+            Self::NodeLost => {
+                "The server that your virtual machine ran on was lost. Connect again to start it elsewhere."
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_end_that_the_user_did_not_choose_has_its_own_sentence() {
+        let sentences: std::collections::BTreeSet<_> =
+            EndReason::ALL.iter().filter_map(|reason| reason.sentence()).collect();
+        assert_eq!(sentences.len(), EndReason::ALL.len() - 1);
+        assert!(sentences.iter().all(|sentence| sentence.contains("onnect again")));
+    }
+}

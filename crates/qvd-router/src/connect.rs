@@ -9,7 +9,7 @@ use qvd_db::router::{self, Ending, Session};
 use qvd_logic::session::{Connect, Effect, Event, Limits};
 use qvd_model::event::EndReason;
 use qvd_model::{Failure, FailureCode, UserState, VmId, notify};
-use qvd_wire::http::{Query, Reply, Request, SLAVE_KEY, Status, UPGRADE_QVD, progress, switching};
+use qvd_wire::http::{Query, Reply, Request, SESSION, SLAVE_KEY, Status, UPGRADE_QVD, progress, switching};
 use rand::Rng;
 use rand::distr::Alphanumeric;
 use tokio::time::Instant;
@@ -57,9 +57,10 @@ pub(crate) async fn connect(
             }));
         }
     };
+    let number = work.session.id.to_string();
     let bridge = Bridge { session: work.session, desktop, told };
     // The whole head in one record (rule R8).
-    if connection.send(&switching(&[(SLAVE_KEY, slave_key)])).await {
+    if connection.send(&switching(&[(SLAVE_KEY, slave_key), (SESSION, number)])).await {
         return Ok(Box::new(bridge));
     }
     bridge.abandon(&shared).await;

@@ -3,13 +3,13 @@
 use qvd_db::hosts::Host;
 use qvd_db::router::{self, Standing};
 use qvd_model::{Failure, FailureCode, HostState};
-use qvd_wire::http::{Method, Reply, Request, Status, Version, VmEntry, encode_vms};
+use qvd_wire::http::{Method, Reply, Request, SESSION_END, Status, Version, VmEntry, encode_vms};
 use tracing::warn;
 
 use crate::bridge::Bridge;
 use crate::connection::Connection;
 use crate::router::{Own, Router};
-use crate::{connect, login, refusal, stop};
+use crate::{connect, ended, login, refusal, stop};
 
 /// How a connection goes on after a request.
 pub(crate) enum Next {
@@ -43,6 +43,7 @@ pub(crate) async fn answer(connection: &mut Connection, request: &Request) -> Ne
         (true, "/qvd/list_of_vm") => list(connection, request, false).await,
         (true, "/qvd/list_of_applications") => list(connection, request, true).await,
         (true, "/qvd/stop_vm") => stop::stop(connection, request).await,
+        (true, SESSION_END) => Some(ended::tell(&connection.router, request).await),
         (true, "/qvd/connect_to_vm") => match connect::connect(connection, request).await {
             Ok(bridge) => return Next::Bridge(bridge),
             Err(Some(reply)) => {

@@ -10,6 +10,7 @@ mod bridge;
 mod connect;
 mod connection;
 mod counting;
+mod ended;
 mod endpoints;
 mod error;
 mod instance;

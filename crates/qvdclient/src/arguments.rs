@@ -21,7 +21,15 @@ Exit codes:
   7  login or password is wrong
   8  the router cannot connect the VM
   9  no X server to draw on, or nxproxy failed
-  10 the session was taken over, ended by an administrator, or the link was lost
+  10 the link was lost
+  11 another client took the session over
+  12 an administrator ended the connection
+  13 the VM was stopped
+  14 the VM failed
+  15 the VM expired
+  16 the desktop was not used for too long
+  17 the router was stopped
+  18 the server that the VM ran on was lost
   129, 130, 143  ended by HUP, INT, TERM";
 
 /// Connects to a QVD desktop.

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use qvd_connect::{ConnectError, TrustError};
+use qvd_connect::{ConnectError, EndReason, TrustError};
 
 pub(crate) const USAGE: u8 = 1;
 const NO_VM: u8 = 2;
@@ -14,6 +14,14 @@ const LOGIN_REJECTED: u8 = 7;
 const VM_FAILED: u8 = 8;
 const NO_SCREEN: u8 = 9;
 const LINK_ENDED: u8 = 10;
+const TAKEN_OVER: u8 = 11;
+const DISCONNECTED: u8 = 12;
+const VM_STOPPED: u8 = 13;
+const VM_DIED: u8 = 14;
+const EXPIRED: u8 = 15;
+const IDLE: u8 = 16;
+const DRAIN: u8 = 17;
+const NODE_LOST: u8 = 18;
 
 /// Why qvdclient ends without a session, or with a broken one.
 #[derive(Debug, thiserror::Error)]
@@ -61,12 +69,15 @@ pub(crate) enum Failure {
     /// nxproxy ended by itself.
     #[error("nxproxy_failed: nxproxy ended: {0}. Run it with -d to see more.")]
     Proxy(String),
-    /// The other side ended the session.
+    /// The connection ended, and nobody says why.
     #[error(
-        "link_ended: the connection ended: {0}. Another client may have taken the session over, or the \
-         network failed; the desktop goes on, connect again to continue."
+        "link_ended: the connection ended: {0}. The network failed, or a router that tells no reasons ended it; \
+         the desktop goes on, connect again to continue."
     )]
     LinkEnded(String),
+    /// The router ended the session.
+    #[error("{reason}: {}", .0.sentence().unwrap_or("The session ended."), reason = .0)]
+    Ended(EndReason),
     /// The system refused something basic.
     #[error("system: {0}. Look at limits and memory of this machine.")]
     System(io::Error),
@@ -94,6 +105,18 @@ impl Failure {
             Self::UnknownVm { .. } | Self::NoChoice { .. } => BAD_CHOICE,
             Self::Proxy(_) | Self::System(_) => NO_SCREEN,
             Self::LinkEnded(_) => LINK_ENDED,
+            Self::Ended(reason) => match reason {
+                EndReason::Left => 0,
+                EndReason::LinkLost => LINK_ENDED,
+                EndReason::TakenOver => TAKEN_OVER,
+                EndReason::Admin => DISCONNECTED,
+                EndReason::VmStopped => VM_STOPPED,
+                EndReason::VmFailed => VM_DIED,
+                EndReason::Expired => EXPIRED,
+                EndReason::Idle => IDLE,
+                EndReason::Drain => DRAIN,
+                EndReason::NodeLost => NODE_LOST,
+            },
         }
     }
 }

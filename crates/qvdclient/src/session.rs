@@ -1,11 +1,12 @@
 //! From arguments to a desktop.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use base64::Engine;
 use qvd_connect::{
-    ConnectError, Credentials, Ending, Pins, ProxySettings, Router, Screen, Server, SessionWishes, Trust,
-    show,
+    ConnectError, Credentials, EndReason, Ending, Pins, ProxySettings, Router, Screen, Server, SessionWishes,
+    Trust, show,
 };
 use zeroize::Zeroizing;
 
@@ -13,6 +14,9 @@ use crate::arguments::Arguments;
 use crate::ask::{self, Decision};
 use crate::choice;
 use crate::failure::Failure;
+
+/// How long a client whose session has ended waits to hear why.
+const REASON_LIMIT: Duration = Duration::from_secs(10);
 
 /// Does what the arguments say, until the session has ended.
 pub(crate) async fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -51,11 +55,38 @@ async fn session(arguments: &Arguments, credentials: &Credentials, trust: &mut T
         options: arguments.nx.clone().map(|options| options.0).unwrap_or_default(),
         verbose: arguments.debug,
     };
-    match show(link, &screen, &proxy).await? {
-        Ending::Left => Ok(()),
-        Ending::ProxyFailed(said) => Err(Failure::Proxy(said)),
-        Ending::LinkEnded(said) => Err(Failure::LinkEnded(said)),
+    let session = link.session.clone();
+    let ending = show(link, &screen, &proxy).await?;
+    if let Ending::ProxyFailed(said) = ending {
+        return Err(Failure::Proxy(said));
     }
+    let reason = match session {
+        Some(session) => reason(&server, credentials, trust, &session).await,
+        None => None,
+    };
+    match (reason, ending) {
+        (None | Some(EndReason::Left | EndReason::LinkLost), Ending::LinkEnded(said)) => {
+            Err(Failure::LinkEnded(said))
+        }
+        (None | Some(EndReason::Left | EndReason::LinkLost), _) => Ok(()),
+        (Some(reason), _) => Err(Failure::Ended(reason)),
+    }
+}
+
+/// Why the router ended the session; `None` if nobody can tell. Nobody is asked about certificates again.
+async fn reason(
+    server: &Server,
+    credentials: &Credentials,
+    trust: &Trust,
+    session: &str,
+) -> Option<EndReason> {
+    let asking = async {
+        let mut router = Router::open(server.clone(), credentials.clone(), trust).await?;
+        router.end_of(session).await
+    };
+    // A router that cannot be asked leaves the user with what the client saw itself.
+    let answer: Result<_, ConnectError> = tokio::time::timeout(REASON_LIMIT, asking).await.ok()?;
+    answer.ok().flatten().map(|end| end.reason)
 }
 
 /// Connects, and asks about the certificate where somebody can answer.

@@ -94,11 +94,20 @@ fn free_display() -> u16 {
 
 /// Shows a desktop, does something to it when it is drawn, and returns how the client ended.
 async fn session(happens: impl AsyncFnOnce(&XServer, Upstream, u32)) -> Ended {
+    told_session(answer("404 Not Found", "Not Found\r\n"), happens).await
+}
+
+/// The same at a router that answers so when it is asked why the session ended.
+async fn told_session(told: Vec<Step>, happens: impl AsyncFnOnce(&XServer, Upstream, u32)) -> Ended {
     let server = XServer::start();
     let link = server.link();
     let upstream = Upstream::start(move |path| match path {
         "/qvd/list_of_vm" => answer("200 OK", VM),
-        _ => vec![send("HTTP/1.1 101 Switching Protocols\r\n\r\n"), Step::Bridge(link.clone())],
+        "/qvd/session_end" => told.clone(),
+        _ => vec![
+            send("HTTP/1.1 101 Switching Protocols\r\nX-QVD-Session: 4711\r\n\r\n"),
+            Step::Bridge(link.clone()),
+        ],
     })
     .await;
     let (screen, user) = (Screen::new(), User::new());
@@ -124,6 +133,35 @@ async fn a_session_that_ends_or_is_suspended_ended_in_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_link_that_is_cut_is_told() {
     session(async |_, upstream, _| upstream.cut()).await.expect(10, &["link_ended", "connect again"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_router_that_says_why_is_quoted() {
+    let says = |reason: &str| answer("200 OK", &format!("{{\"reason\":\"{reason}\",\"text\":\"\"}}\n"));
+    let ended = told_session(says("taken_over"), async |_, upstream, _| {
+        upstream.cut();
+        asked(&upstream).await;
+    });
+    ended.await.expect(11, &["taken_over", "change your password"]);
+    // A VM that is stopped lets its X server end in order.
+    let ended = told_session(says("vm_stopped"), async |server, upstream, _| {
+        server.signal("-TERM");
+        asked(&upstream).await;
+    });
+    ended.await.expect(13, &["vm_stopped", "start it"]);
+    // Left is what the router sees of a link that broke on this side.
+    let ended = told_session(says("left"), async |_, upstream, _| {
+        upstream.cut();
+        asked(&upstream).await;
+    });
+    ended.await.expect(10, &["link_ended"]);
+}
+
+/// Waits for the question, which comes on a connection of its own with the number of the session.
+async fn asked(upstream: &Upstream) {
+    while !upstream.heard().iter().any(|target| target.starts_with("/qvd/session_end?id=4711")) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

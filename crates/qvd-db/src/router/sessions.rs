@@ -4,7 +4,7 @@ use qvd_model::event::{EndReason, ObjectKind};
 use qvd_model::{HostId, UserId, VmId, VmState, notify};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::events::{self, Actor, Event};
+use crate::events::{self, Actor, End, Event};
 use crate::{Database, Error, Sql};
 
 const CLAIM: Sql = Sql::new(
@@ -24,10 +24,11 @@ const TAKE_OVER: Sql = Sql::new(
 );
 const FORGET: Sql = Sql::new(
     "forget sessions of dead routers",
-    "UPDATE vm_runtimes SET user_state = 'disconnected', user_state_ts = extract(epoch FROM now())::integer, \
+    "WITH dead AS (SELECT vm_id, session_id FROM vm_runtimes WHERE l7r_host_id = $1 \
+         AND user_state <> 'disconnected' AND coalesce(l7r_instance, '') = ANY ($2) FOR UPDATE) \
+     UPDATE vm_runtimes AS r SET user_state = 'disconnected', user_state_ts = extract(epoch FROM now())::integer, \
      user_cmd = NULL, l7r_host_id = NULL, l7r_pid = NULL, l7r_instance = NULL, session_id = NULL \
-     WHERE l7r_host_id = $1 AND user_state <> 'disconnected' AND coalesce(l7r_instance, '') = ANY ($2) \
-     RETURNING vm_id",
+     FROM dead WHERE r.vm_id = dead.vm_id RETURNING r.vm_id, dead.session_id",
 );
 const INSTANCES: Sql = Sql::new(
     "read the routers of the host",
@@ -189,16 +190,15 @@ pub async fn forget_dead(
     let mut vms = Vec::with_capacity(rows.len());
     for row in &rows {
         let vm = VmId(FORGET.column(row, "vm_id")?);
-        let event = Event {
-            kind: ObjectKind::Vm,
-            id: vm.0,
-            name: "",
+        let end = End {
+            vm,
+            vm_name: "",
+            session: FORGET.column(row, "session_id")?,
             from: None,
-            to: Some("disconnected"),
-            code: EndReason::LinkLost.as_str(),
+            reason: EndReason::LinkLost,
             text: "the router of the session died",
         };
-        events::record(&tx, actor, event).await?;
+        events::record_end(&tx, actor, end).await?;
         vms.push(vm);
     }
     tx.commit().await.map_err(during)?;
@@ -244,16 +244,15 @@ pub async fn release(database: &Database, session: &Session, ending: &Ending) ->
     let tx = client.build_transaction().start().await.map_err(&during)?;
     let released = RELEASE.execute(&tx, &[&session.vm.0, &session.id]).await? > 0;
     if released {
-        let event = Event {
-            kind: ObjectKind::Vm,
-            id: session.vm.0,
-            name: &session.vm_name,
-            from: Some(ending.from.as_str()),
-            to: Some("disconnected"),
-            code: ending.reason.as_str(),
+        let end = End {
+            vm: session.vm,
+            vm_name: &session.vm_name,
+            session: Some(session.id),
+            from: Some(ending.from),
+            reason: ending.reason,
             text: &ending.text,
         };
-        events::record(&tx, &session.actor, event).await?;
+        events::record_end(&tx, &session.actor, end).await?;
     }
     tx.commit().await.map_err(during)?;
     Ok(released)

@@ -5,11 +5,16 @@ use std::time::{Duration, Instant};
 use qvd_db::commands;
 use qvd_db::events::Actor;
 use qvd_model::VmId;
+use qvd_model::event::EndReason;
 use qvd_runtime::postgres::TemporaryCluster;
-use qvd_wire::http::{Answer, Get, SLAVE_KEY, SlaveKey, VM_INFO};
+use qvd_wire::http::{Answer, Get, SESSION, SESSION_END, SLAVE_KEY, SlaveKey, VM_INFO, decode_end};
 
 use crate::client::{basic, bearer, connect_to};
 use crate::installation::Installation;
+
+fn end_of(session: &str) -> Get {
+    Get::new(SESSION_END).query("id", session)
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_reaches_its_desktop_and_leaves() {
@@ -52,7 +57,8 @@ async fn a_second_client_takes_the_session_over() {
     let (a, b) = (site.router().await, site.router().await);
     let joe = basic("joe@acme", "secret");
     let mut first = site.client(&a).await;
-    let first_key = first.connect(1, &joe).await.headers.text(SLAVE_KEY).unwrap();
+    let head = first.connect(1, &joe).await;
+    let (first_key, number) = (head.headers.text(SLAVE_KEY).unwrap(), head.headers.text(SESSION).unwrap());
     first.echo("first").await;
     let begun = Instant::now();
     let mut second = site.client(&b).await;
@@ -60,6 +66,11 @@ async fn a_second_client_takes_the_session_over() {
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     assert_ne!(first_key, second_key);
     first.ended().await;
+    // The displaced client may ask any router, without a login, as often as it likes.
+    for router in [&a, &b] {
+        let (status, _, body) = site.client(router).await.ask(end_of(&number)).await;
+        assert_eq!((status, decode_end(body.as_bytes()).unwrap().reason), (200, EndReason::TakenOver));
+    }
     second.echo("second").await;
     assert_eq!(site.desktop.starts(), 2);
     let ends = "SELECT string_agg(code, ' ' ORDER BY id) FROM events WHERE kind = 'vm' AND code <> 'abort'";
@@ -85,6 +96,8 @@ async fn a_session_of_a_dead_router_is_no_obstacle() {
     client.connect(1, &basic("joe@acme", "secret")).await;
     assert!(begun.elapsed() < Duration::from_secs(5));
     client.echo("alive").await;
+    let (_, _, body) = site.client(&router).await.ask(end_of("9")).await;
+    assert_eq!(decode_end(body.as_bytes()).unwrap().reason, EndReason::LinkLost, "{body}");
     router.end().await;
 }
 
@@ -110,6 +123,27 @@ async fn an_administrator_ends_a_connection_at_once() {
     client.ended().await;
     site.session_becomes("disconnected").await;
     assert_eq!(site.last_event(1).await, "vm_stopped");
+    router.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_why_before_the_end_is_written_waits_for_it() {
+    let site = Installation::new("asking", "").await;
+    let router = site.router().await;
+    let mut client = site.client(&router).await;
+    let head = client.connect(1, &basic("joe@acme", "secret")).await;
+    let number = head.headers.text(SESSION).unwrap();
+    site.session_becomes("connected").await;
+    let mut asking = site.client(&router).await;
+    asking.send(&end_of(&number).encode()).await;
+    commands::disconnect(&site.database, &Actor::administrator("root"), VmId(1)).await.unwrap();
+    let Some(Answer::Final(head, body)) = asking.answer().await else { panic!("no answer") };
+    assert_eq!((head.status, decode_end(&body).unwrap().reason), (200, EndReason::Admin));
+    // Numbers that nobody was given, and what is no number, have no end.
+    for other in ["4711", "", "-1 OR true"] {
+        let (status, _, _) = site.client(&router).await.ask(end_of(other)).await;
+        assert_eq!(status, 404, "{other}");
+    }
     router.end().await;
 }
 

@@ -8,6 +8,7 @@
 
 mod client;
 mod credentials;
+mod ending;
 mod headers;
 mod lines;
 mod query;
@@ -17,6 +18,7 @@ mod vms;
 
 pub use client::{Answer, Get, ResponseError, ResponseHead, ResponseParser};
 pub use credentials::{Credentials, auth_variables};
+pub use ending::{SessionEnd, decode_end, encode_end};
 pub use headers::Headers;
 pub use query::{Query, encode_component};
 pub use request::{Limits, Method, Request, RequestError, RequestParser, Version};
@@ -31,6 +33,11 @@ pub const VM_INFO: &str = "X-QVD-VM-Info";
 pub const FAILURE: &str = "X-QVD-Failure";
 /// Response header that carries the key of the slave channel.
 pub const SLAVE_KEY: &str = "X-QVD-Slave-Key";
+/// Response header of a `101` that carries the session's number, with which its client may ask afterwards why the
+/// session ended: `GET` [`SESSION_END`]`?id=NUMBER`. Ours; others ignore it.
+pub const SESSION: &str = "X-QVD-Session";
+/// Path of the question why a session ended. Whoever knows the number may ask.
+pub const SESSION_END: &str = "/qvd/session_end";
 
 /// Text out of bytes of unknown encoding: UTF-8 where it is, else Latin-1 (`spec/protocol.md` 3.1).
 pub fn text(bytes: &[u8]) -> String {
