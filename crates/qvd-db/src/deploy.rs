@@ -6,6 +6,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio_postgres::{Client, NoTls, Transaction};
 use tracing::info;
 
+use crate::takeover::{self, TakenOver};
 use crate::{Error, Settings, seed};
 
 /// A numbered, immutable step of the schema.
@@ -29,7 +30,8 @@ const MIGRATIONS: &[Migration] = &[
     Migration { number: 6, name: "session ends", sql: include_str!("schema/0006_session_ends.sql") },
 ];
 const GRANTS: &str = include_str!("schema/grants.sql");
-const RESET: &str = include_str!("schema/reset.sql");
+/// Drops every object of the schema `public`, but for those of extensions.
+pub const RESET: &str = include_str!("schema/reset.sql");
 
 /// The journal of applied migrations.
 const JOURNAL: &str = "CREATE TABLE IF NOT EXISTS migrations (number integer PRIMARY KEY, name text NOT NULL, \
@@ -58,12 +60,14 @@ pub struct Deployment {
 }
 
 /// What a deployment found and did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Deployed {
     /// The database was empty, or emptied, and is complete now.
     Created,
-    /// It was there; this many migrations were added.
-    Migrated(usize),
+    /// It was there; the names of the migrations that were added.
+    Migrated(Vec<&'static str>),
+    /// It was of an older version, and is ours now with all its data.
+    TakenOver(TakenOver),
 }
 
 /// Why a deployment failed. Nothing is changed then.
@@ -81,11 +85,32 @@ pub enum DeployError {
     /// The initial rows could not be made.
     #[error("initial data: {0}")]
     Rows(Error),
-    /// Another version made the database.
+    /// Something else made the database, or a version that is too old.
     #[error(
-        "the database has no journal of migrations: another version of QVD deployed it; --force drops it with all its data"
+        "the database is {found}: only QVD 4.0 to 4.3 can be taken over; --force drops it with all its data"
     )]
-    Foreign,
+    Foreign {
+        /// What it looks like.
+        found: String,
+    },
+    /// A version that can be taken over made the database, which nobody asked for.
+    #[error("the database is of an older QVD 4; `qvd-deploy-db migrate` takes it over with its data")]
+    Older,
+    /// Daemons of the older version are still at work.
+    #[error(
+        "hosts {hosts} wrote a heartbeat within the last five minutes; stop their daemons, since old and new ones \
+         cannot share a database"
+    )]
+    Living {
+        /// Their names.
+        hosts: String,
+    },
+    /// Relations that are not QVD's refer to those that would be replaced.
+    #[error("{relations} are not of QVD but refer to its tables; drop them, and make them again afterwards")]
+    Dependents {
+        /// Their names.
+        relations: String,
+    },
     /// A migration that was applied is not the one this program knows.
     #[error("migration {number} ({name}) was applied in another form; this program cannot continue from it")]
     Changed {
@@ -101,7 +126,13 @@ impl DeployError {
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::AlreadyDeployed => 2,
-            Self::Connection(_) | Self::Schema(_) | Self::Foreign | Self::Changed { .. } => 3,
+            Self::Connection(_)
+            | Self::Schema(_)
+            | Self::Foreign { .. }
+            | Self::Older
+            | Self::Living { .. }
+            | Self::Dependents { .. }
+            | Self::Changed { .. } => 3,
             Self::Rows(_) => 4,
         }
     }
@@ -123,7 +154,7 @@ pub async fn deploy(settings: &Settings, deployment: &Deployment) -> Result<Depl
     Ok(Deployed::Created)
 }
 
-/// Deploys a new QVD-DB, or brings the one that is there up to date.
+/// Deploys a new QVD-DB, or brings the one that is there up to date; refuses one of an older QVD.
 pub async fn ensure(settings: &Settings, deployment: &Deployment) -> Result<Deployed, DeployError> {
     let (mut client, _connection) = connect(settings).await?;
     let tx = begin(&mut client).await?;
@@ -133,10 +164,65 @@ pub async fn ensure(settings: &Settings, deployment: &Deployment) -> Result<Depl
     } else if exists(&tx, "migrations").await? {
         Deployed::Migrated(migrate_in(&tx).await?)
     } else {
-        return Err(DeployError::Foreign);
+        return Err(DeployError::Older);
     };
     finish(tx, settings, deployment).await?;
     Ok(deployed)
+}
+
+/// Brings the database that is there up to date, taking over that of an older QVD 4 with its data. Everything is
+/// done and undone again if `dry`: what comes back is then what would have happened.
+pub async fn migrate(
+    settings: &Settings,
+    deployment: &Deployment,
+    dry: bool,
+) -> Result<Deployed, DeployError> {
+    let (mut client, _connection) = connect(settings).await?;
+    let tx = begin(&mut client).await?;
+    if !exists(&tx, "configs").await? {
+        return Err(DeployError::Foreign { found: "empty".to_owned() });
+    }
+    let deployed = if exists(&tx, "migrations").await? {
+        Deployed::Migrated(migrate_in(&tx).await?)
+    } else {
+        Deployed::TakenOver(takeover::take_over(&tx, async |tx| migrate_in(tx).await.map(drop)).await?)
+    };
+    if !dry {
+        finish(tx, settings, deployment).await?;
+        info!(database = settings.name, "migrated");
+    }
+    Ok(deployed)
+}
+
+/// How a database stands to this program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// There is no QVD-DB in it.
+    Empty,
+    /// An older QVD made it; the version of its schema.
+    Older(String),
+    /// It is ours; the names of the migrations that it lacks.
+    Ours(Vec<&'static str>),
+}
+
+/// Looks at a database and changes nothing.
+pub async fn standing(settings: &Settings) -> Result<Standing, DeployError> {
+    let (mut client, _connection) = connect(settings).await?;
+    let tx = begin(&mut client).await?;
+    if !exists(&tx, "configs").await? {
+        return Ok(Standing::Empty);
+    }
+    if !exists(&tx, "migrations").await? {
+        return takeover::version(&tx).await.map(Standing::Older);
+    }
+    migrate_in(&tx).await.map(Standing::Ours)
+}
+
+/// The names of hosts whose daemons wrote a heartbeat within the last five minutes, if there are any.
+pub async fn living_hosts(settings: &Settings) -> Result<Option<String>, DeployError> {
+    let (mut client, _connection) = connect(settings).await?;
+    let tx = begin(&mut client).await?;
+    if exists(&tx, "host_runtimes").await? { takeover::living_hosts(&tx).await } else { Ok(None) }
 }
 
 async fn create(tx: &Transaction<'_>, deployment: &Deployment) -> Result<(), DeployError> {
@@ -210,10 +296,11 @@ async fn exists(tx: &Transaction<'_>, table: &str) -> Result<bool, DeployError> 
     row.try_get(0).map_err(|e| DeployError::Connection(during(e)))
 }
 
-async fn migrate_in(tx: &Transaction<'_>) -> Result<usize, DeployError> {
+/// Applies the migrations that are missing; their names.
+async fn migrate_in(tx: &Transaction<'_>) -> Result<Vec<&'static str>, DeployError> {
     let during = Error::during("read the journal of migrations");
     batch(tx, "make the journal of migrations", JOURNAL).await.map_err(DeployError::Schema)?;
-    let mut added = 0;
+    let mut added = Vec::new();
     for migration in MIGRATIONS {
         let known = tx
             .query_opt(
@@ -235,7 +322,7 @@ async fn migrate_in(tx: &Transaction<'_>) -> Result<usize, DeployError> {
         )
         .await
         .map_err(|e| DeployError::Schema(during(e)))?;
-        added += 1;
+        added.push(migration.name);
     }
     Ok(added)
 }

@@ -8,6 +8,7 @@ use tokio_postgres::types::ToSql;
 
 use crate::Error;
 
+const LOOKUPS: &str = include_str!("schema/lookups.sql");
 const SCRIPT: &str = include_str!("schema/initial.sql");
 const SEQUENCES: &str = include_str!("schema/sequences.sql");
 
@@ -30,13 +31,24 @@ const LATER_ASSIGNMENTS: i32 = 338;
 
 /// Fills the empty relations and sets every sequence. Constraints must be deferred: roles come before their tenant.
 pub(crate) async fn plant(tx: &Transaction<'_>) -> Result<(), Error> {
+    registries(tx).await?;
+    run(tx, "insert the initial rows", SCRIPT).await?;
+    sequences(tx).await?;
+    run(tx, "count the initial rows", COUNT_ROWS).await
+}
+
+/// The rows that every database has, whatever else is in it: words of states, ACLs, and the roles that come with them.
+pub(crate) async fn registries(tx: &Transaction<'_>) -> Result<(), Error> {
+    run(tx, "insert the words of states", LOOKUPS).await?;
     acls(tx).await?;
     roles(tx).await?;
     inheritance(tx).await?;
-    assignments(tx).await?;
-    run(tx, "insert the initial rows", SCRIPT).await?;
-    run(tx, "set the sequences", SEQUENCES).await?;
-    run(tx, "count the initial rows", COUNT_ROWS).await
+    assignments(tx).await
+}
+
+/// Sets every sequence behind the rows that are there.
+pub(crate) async fn sequences(tx: &Transaction<'_>) -> Result<(), Error> {
+    run(tx, "set the sequences", SEQUENCES).await
 }
 
 async fn acls(tx: &Transaction<'_>) -> Result<(), Error> {

@@ -6,6 +6,7 @@
 
 mod addresses;
 mod child;
+mod database;
 mod down;
 mod installation;
 mod layout;
@@ -16,6 +17,7 @@ mod status;
 mod supervisor;
 mod up;
 
+pub use database::{Sharing, with_database};
 pub use down::down;
 pub use installation::generate as new_password;
 pub use layout::Layout;

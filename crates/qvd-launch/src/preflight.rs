@@ -64,8 +64,7 @@ pub fn findings(request: &Request<'_>) -> Vec<String> {
 }
 
 fn postgres(layout: &Layout, findings: &mut Vec<String>) {
-    use qvd_runtime::postgres::{Access, PrivateCluster};
-    if let Err(error) = PrivateCluster::new(layout.postgres(), crate::POSTGRES_USER, Access::Passwords) {
+    if let Err(error) = crate::database::cluster(layout) {
         findings.push(error.to_string());
     }
     let blocked = existing_parents(layout.root()).find(|path| !may_be_entered(path));

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use anyhow::Result;
 use qvd_db::{Database, Settings};
-use qvd_runtime::postgres::{Access, PrivateCluster};
 
 use crate::installation::Installation;
 use crate::layout::Layout;
@@ -27,7 +26,7 @@ pub async fn status(data: &Path, out: &mut impl Write) -> Result<bool> {
     let report = Report::read(&layout)?;
     let mut good = true;
     writeln!(out, "up, supervised by process {}", report.pid)?;
-    let cluster = PrivateCluster::new(layout.postgres(), crate::POSTGRES_USER, Access::Passwords)?;
+    let cluster = crate::database::cluster(&layout)?;
     match cluster.pid() {
         Some(pid) => writeln!(
             out,

@@ -15,14 +15,14 @@ use nix::fcntl::{Flock, FlockArg};
 use qvd_auth::Hasher;
 use qvd_db::deploy::{Deployed, Deployment, ensure};
 use qvd_db::events::Actor;
-use qvd_db::{Database, Settings, hosts};
+use qvd_db::{Database, hosts};
 use qvd_runtime::Drain;
-use qvd_runtime::postgres::{Access, PrivateCluster};
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::child::{Plan, supervise as keep};
+use crate::database::{cluster, settings};
 use crate::installation::{Installation, Passwords};
 use crate::layout::{Daemon, Layout};
 use crate::report::Reporter;
@@ -67,7 +67,7 @@ async fn run(layout: &Layout, caller: &mut Caller, stop: CancellationToken) -> R
     installation.lay_out(layout, &passwords)?;
 
     caller.say("step", "starting PostgreSQL");
-    let cluster = PrivateCluster::new(layout.postgres(), crate::POSTGRES_USER, Access::Passwords)?;
+    let cluster = cluster(layout)?;
     let starting = cluster.clone();
     tokio::task::spawn_blocking(move || starting.start()).await??;
     let outcome = with_database(layout, &installation, &passwords, caller, &stop).await;
@@ -157,17 +157,8 @@ async fn tell_node_to_stop(database: &Database, installation: &Installation) -> 
 }
 
 async fn deploy(layout: &Layout, passwords: &Passwords) -> Result<Database> {
-    let mut settings = Settings {
-        hosts: vec![layout.postgres().join("run").display().to_string()],
-        port: 5432,
-        name: "postgres".to_owned(),
-        user: "postgres".to_owned(),
-        password: None,
-        connect_timeout: Duration::from_secs(20),
-        pool_size: 2,
-    };
-    qvd_db::deploy::create_database(&settings, crate::DATABASE).await?;
-    settings.name = crate::DATABASE.to_owned();
+    qvd_db::deploy::create_database(&settings(layout, "postgres"), crate::DATABASE).await?;
+    let settings = settings(layout, crate::DATABASE);
     let hasher = Hasher::new(1);
     let mut administrators = Vec::new();
     for name in ["superadmin", "admin"] {
@@ -181,8 +172,9 @@ async fn deploy(layout: &Layout, passwords: &Passwords) -> Result<Database> {
     let deployment = Deployment { force: false, administrators, roles };
     match ensure(&settings, &deployment).await? {
         Deployed::Created => info!("QVD-DB deployed"),
-        Deployed::Migrated(0) => {}
-        Deployed::Migrated(count) => info!("{count} migrations applied to QVD-DB"),
+        Deployed::Migrated(names) if names.is_empty() => {}
+        Deployed::Migrated(names) => info!("migrations applied to QVD-DB: {}", names.join(", ")),
+        Deployed::TakenOver(taken) => info!("QVD-DB taken over from schema {}", taken.from),
     }
     Ok(Database::new(&settings)?)
 }

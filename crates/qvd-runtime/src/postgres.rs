@@ -14,15 +14,24 @@ use nix::unistd::{Uid, User};
 
 /// Oldest major version that QVD-DB works with.
 const OLDEST: u32 = 13;
+/// Where the packages put each version.
+const PACKAGES: &str = "/usr/lib/postgresql";
+/// What makes a server.
+const SERVER: &[&str] = &["initdb", "postgres"];
 /// Seconds that `pg_ctl` waits for a start or a stop.
 const PATIENCE: &str = "60";
 
 /// Why the private PostgreSQL does not do what it should.
 #[derive(Debug, thiserror::Error)]
 pub enum PostgresError {
-    /// No server programs of a usable version.
-    #[error("no PostgreSQL server {OLDEST} or later below {}; install the package postgresql", .0.display())]
-    NotInstalled(PathBuf),
+    /// No programs of a usable version.
+    #[error("no {programs} of PostgreSQL {OLDEST} or later below {}; install the package postgresql", root.display())]
+    NotInstalled {
+        /// What was looked for.
+        programs: String,
+        /// Where.
+        root: PathBuf,
+    },
     /// The user that it should run as does not exist.
     #[error("there is no user `{0}` to run PostgreSQL as")]
     NoUser(String),
@@ -74,7 +83,7 @@ impl PrivateCluster {
         } else {
             None
         };
-        let programs = newest_programs(Path::new("/usr/lib/postgresql"))?;
+        let programs = newest(Path::new(PACKAGES), SERVER)?;
         Ok(Self { directory: directory.into(), programs, user, access })
     }
 
@@ -222,19 +231,22 @@ impl PrivateCluster {
     }
 }
 
-/// Directory of the newest server programs below `root`, e.g. `/usr/lib/postgresql/15/bin`.
-fn newest_programs(root: &Path) -> Result<PathBuf, PostgresError> {
+/// One of PostgreSQL's own programs for clients (`pg_dump`, `psql` …), of the newest version that is installed.
+pub fn client_program(name: &str) -> Result<PathBuf, PostgresError> {
+    newest(Path::new(PACKAGES), &[name]).map(|programs| programs.join(name))
+}
+
+/// Directory of the newest version below `root` that has these programs, e.g. `/usr/lib/postgresql/15/bin`.
+fn newest(root: &Path, programs: &[&str]) -> Result<PathBuf, PostgresError> {
     let versions = fs::read_dir(root).into_iter().flatten().flatten();
     versions
         .filter_map(|entry| {
             Some((entry.file_name().to_str()?.parse::<u32>().ok()?, entry.path().join("bin")))
         })
-        .filter(|(version, bin)| {
-            *version >= OLDEST && bin.join("initdb").exists() && bin.join("postgres").exists()
-        })
+        .filter(|(version, bin)| *version >= OLDEST && programs.iter().all(|name| bin.join(name).exists()))
         .max()
         .map(|(_, bin)| bin)
-        .ok_or_else(|| PostgresError::NotInstalled(root.to_owned()))
+        .ok_or_else(|| PostgresError::NotInstalled { programs: programs.join(", "), root: root.to_owned() })
 }
 
 fn append(path: &Path, text: &str) -> Result<(), PostgresError> {
@@ -348,7 +360,7 @@ mod tests {
             fs::write(bin.join("initdb"), "").unwrap();
             fs::write(bin.join("postgres"), "").unwrap();
         }
-        assert_eq!(newest_programs(root.path()).unwrap(), root.path().join("15/bin"));
-        assert!(matches!(newest_programs(Path::new("/nowhere")), Err(PostgresError::NotInstalled(_))));
+        assert_eq!(newest(root.path(), SERVER).unwrap(), root.path().join("15/bin"));
+        assert!(matches!(newest(Path::new("/nowhere"), SERVER), Err(PostgresError::NotInstalled { .. })));
     }
 }

@@ -3,6 +3,7 @@
 //! `qvd up`, `down` and `status` run an installation on one machine. Called by one of its links (`qvd-hkd`,
 //! `qvd-l7r`, `qvd-api`, `qvd-deploy-db`, with or without `.pl`) it is that program.
 
+mod archive;
 mod daemon;
 mod deploy;
 
@@ -34,6 +35,11 @@ enum Command {
     /// Deploy or migrate a database (as qvd-deploy-db).
     #[command(name = "deploy-db")]
     DeployDb(deploy::Options),
+    /// Write the database to a file, or read it from one.
+    Db {
+        #[command(subcommand)]
+        verb: archive::Verb,
+    },
     /// Run one daemon in the foreground (as qvd-hkd, qvd-l7r, qvd-api).
     Daemon {
         /// Which one.
@@ -75,12 +81,25 @@ struct Up {
 }
 
 fn main() -> ExitCode {
-    match Cli::parse_from(arguments(std::env::args_os().collect())).command {
+    let words = arguments(std::env::args_os().collect());
+    let deploys = words.get(1).is_some_and(|word| word == "deploy-db");
+    let parsed = match Cli::try_parse_from(words) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            let _told = error.print();
+            // Scripts tell a bad option of qvd-deploy-db from a database that is deployed already by its code.
+            let code =
+                if error.use_stderr() && deploys { deploy::BAD_OPTION.into() } else { error.exit_code() };
+            return ExitCode::from(u8::try_from(code).unwrap_or(1));
+        }
+    };
+    match parsed.command {
         Command::Up(options) => report(up(options)),
         Command::Down(data) => report(qvd_launch::down(&data.data, &mut std::io::stdout())),
         Command::Status(data) => status(&data.data),
         Command::Supervise(data) => report(supervise(data)),
         Command::DeployDb(options) => deploy::run(options),
+        Command::Db { verb } => archive::run(verb),
         Command::Daemon { service, options } => daemon::run(service, options),
     }
 }

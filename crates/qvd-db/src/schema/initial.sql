@@ -1,15 +1,6 @@
 -- What a new database starts with. Ids are those of existing databases; ACLs and roles come from
 -- the registries in code.
 
-INSERT INTO vm_states VALUES ('stopped'), ('starting'), ('running'), ('stopping'), ('zombie'), ('debugging');
-INSERT INTO vm_cmds VALUES ('start'), ('stop'), ('busy');
-INSERT INTO user_states VALUES ('disconnected'), ('connecting'), ('connected');
-INSERT INTO user_cmds VALUES ('abort');
-INSERT INTO host_states VALUES ('stopped'), ('starting'), ('running'), ('stopping'), ('lost');
-INSERT INTO host_cmds VALUES ('stop');
-
-INSERT INTO versions (component, version) VALUES ('schema', '4.3.0');
-
 INSERT INTO tenants (id, name, description, blocked) VALUES
     (-1, '-', 'invalid tenant', false),
     (0, '*', 'supertenant', false),

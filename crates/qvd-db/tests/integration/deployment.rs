@@ -1,7 +1,7 @@
 //! Deploying: once, again only by force, all or nothing, with or without roles of the daemons.
 
 use qvd_db::Settings;
-use qvd_db::deploy::{DeployError, Deployed, Deployment, create_database, deploy, ensure};
+use qvd_db::deploy::{DeployError, Deployed, Deployment, create_database, deploy, ensure, migrate};
 use secrecy::SecretString;
 
 use crate::Scratch;
@@ -36,7 +36,7 @@ async fn a_new_database_is_deployed_once_and_only_force_does_it_again() {
     let again = deploy(&scratch.settings, &deployment).await.unwrap_err();
     assert!(matches!(again, DeployError::AlreadyDeployed));
     assert_eq!(again.exit_code(), 2);
-    assert_eq!(ensure(&scratch.settings, &deployment).await.unwrap(), Deployed::Migrated(0));
+    assert_eq!(ensure(&scratch.settings, &deployment).await.unwrap(), Deployed::Migrated(vec![]));
     assert_eq!(scratch.number("SELECT count(*) FROM users").await, 1);
 
     assert_eq!(deploy(&scratch.settings, &forced()).await.unwrap(), Deployed::Created);
@@ -51,7 +51,9 @@ async fn force_clears_away_a_database_of_another_version() {
         CREATE FUNCTION vm_changed_notify() RETURNS integer LANGUAGE sql AS 'SELECT 1'";
     scratch.run(older).await;
     let refused = ensure(&scratch.settings, &Deployment::default()).await.unwrap_err();
-    assert!(matches!(refused, DeployError::Foreign), "{refused}");
+    assert!(matches!(refused, DeployError::Older), "{refused}");
+    let refused = migrate(&scratch.settings, &Deployment::default(), false).await.unwrap_err();
+    assert!(matches!(refused, DeployError::Foreign { .. }), "{refused}");
     let refused = deploy(&scratch.settings, &Deployment::default()).await.unwrap_err();
     assert!(matches!(refused, DeployError::AlreadyDeployed), "{refused}");
     deploy(&scratch.settings, &forced()).await.unwrap();

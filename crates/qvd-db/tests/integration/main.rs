@@ -14,6 +14,7 @@ mod inventory;
 mod notifications;
 mod rights;
 mod schema;
+mod takeover;
 
 use std::sync::Arc;
 use std::time::Duration;

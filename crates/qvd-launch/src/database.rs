@@ -1,0 +1,59 @@
+//! The private database of an installation, without the rest of it.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use qvd_db::Settings;
+use qvd_runtime::postgres::{Access, PrivateCluster};
+
+use crate::layout::Layout;
+use crate::up::is_running;
+
+/// How the work goes along with daemons that use the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// They may.
+    Shared,
+    /// They must be down.
+    Alone,
+}
+
+/// The connection of an administrator to a database of the private PostgreSQL.
+pub fn settings(layout: &Layout, name: &str) -> Settings {
+    Settings {
+        hosts: vec![layout.postgres().join("run").display().to_string()],
+        port: 5432,
+        name: name.to_owned(),
+        user: "postgres".to_owned(),
+        password: None,
+        connect_timeout: Duration::from_secs(20),
+        pool_size: 2,
+    }
+}
+
+/// The PostgreSQL of an installation.
+pub fn cluster(layout: &Layout) -> Result<PrivateCluster> {
+    Ok(PrivateCluster::new(layout.postgres(), crate::POSTGRES_USER, Access::Passwords)?)
+}
+
+/// Does some work with the database of an installation, which runs for as long as that takes if it did not.
+pub fn with_database(
+    layout: &Layout,
+    sharing: Sharing,
+    work: impl FnOnce(&Settings) -> Result<()>,
+) -> Result<()> {
+    let root = layout.root().display();
+    ensure!(layout.installation().exists(), "{root} holds no installation; `qvd up --data {root}` makes one");
+    let up = is_running(layout)?;
+    ensure!(!up || sharing == Sharing::Shared, "the installation is up; first: qvd down --data {root}");
+    let cluster = cluster(layout)?;
+    let started = cluster.pid().is_none();
+    if started {
+        cluster.start()?;
+    }
+    let done = work(&settings(layout, crate::DATABASE));
+    if started {
+        cluster.stop()?;
+    }
+    done
+}

@@ -1,0 +1,201 @@
+//! `qvd-deploy-db` and `qvd db`, the real programs on a real server: deployed, backed up, restored, taken over.
+
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a failed test says where it failed"
+)]
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use qvd_runtime::postgres::TemporaryCluster;
+use tempfile::TempDir;
+
+const RELATIONS: &str = include_str!("../../qvd-db/src/schema/0001_relations.sql");
+const VIEWS_AND_TRIGGERS: &str = include_str!("../../qvd-db/src/schema/0002_views_and_triggers.sql");
+
+/// A server of its own, and a directory with configuration files and links.
+struct Machine {
+    cluster: TemporaryCluster,
+    directory: TempDir,
+}
+
+/// What a program said, and its exit code.
+#[derive(Debug)]
+struct Said {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl From<Output> for Said {
+    fn from(output: Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        Self { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    }
+}
+
+impl Machine {
+    fn new() -> Self {
+        let machine =
+            Self { cluster: TemporaryCluster::start().unwrap(), directory: TempDir::new().unwrap() };
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_qvd"), machine.path("qvd-deploy-db.pl")).unwrap();
+        machine
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// A new, empty database; its configuration file.
+    fn database(&self, name: &str) -> PathBuf {
+        self.sql("postgres", &format!("CREATE DATABASE {name}"));
+        let file = self.path(&format!("{name}.conf"));
+        let host = self.cluster.socket_directory();
+        let text = format!(
+            "nodename = n\ndatabase.host = {}\ndatabase.name = {name}\ndatabase.user = postgres\n",
+            host.display()
+        );
+        std::fs::write(&file, text).unwrap();
+        file
+    }
+
+    fn sql(&self, database: &str, sql: &str) -> String {
+        let mut psql = Command::new("/usr/bin/psql");
+        psql.args(["-XqtA", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database, "-c", sql]);
+        let said = Said::from(psql.arg("-h").arg(self.cluster.socket_directory()).output().unwrap());
+        assert_eq!(said.code, Some(0), "{sql}: {said:?}");
+        said.out.trim().to_owned()
+    }
+
+    /// Runs `qvd-deploy-db`.
+    fn deploy(&self, config: &Path, words: &[&str]) -> Said {
+        let mut command = Command::new(self.path("qvd-deploy-db.pl"));
+        command.args(words).arg("-c").arg(config).arg("--backup-dir").arg(self.path("backups"));
+        command.stdin(Stdio::null()).output().unwrap().into()
+    }
+
+    /// Runs `qvd db`.
+    fn db(&self, config: &Path, words: &[&str]) -> Said {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_qvd"));
+        command.arg("db").args(words).arg("-c").arg(config).stdin(Stdio::null()).output().unwrap().into()
+    }
+}
+
+/// What `pg_dump` writes, without what differs from run to run.
+fn plain(machine: &Machine, database: &str) -> String {
+    let mut dump = Command::new("/usr/bin/pg_dump");
+    dump.args(["-U", "postgres", "-d", database]).arg("-h").arg(machine.cluster.socket_directory());
+    let text = String::from_utf8(dump.output().unwrap().stdout).unwrap();
+    text.lines().filter(|line| !line.contains("restrict ")).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_database_is_deployed_dumped_and_restored_whole() {
+    let machine = Machine::new();
+    let one = machine.database("one");
+    assert!(machine.deploy(&one, &["status"]).out.contains("no QVD-DB"));
+    let said = machine.deploy(&one, &[]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.out.contains("password of administrators superadmin and admin: "), "{said:?}");
+    assert!(machine.deploy(&one, &["status"]).out.contains("up to date"));
+    machine
+        .sql("one", "INSERT INTO users (login, tenant_id, description) VALUES ('it''s', 1, E'two\\nlines')");
+
+    let file = machine.path("one.dump");
+    let name = file.to_str().unwrap();
+    assert_eq!(machine.db(&one, &["dump", name]).code, Some(0));
+    assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    let again = machine.db(&one, &["dump", name]);
+    assert_eq!(again.code, Some(1));
+    assert!(again.err.contains("--force replaces it"), "{again:?}");
+
+    let two = machine.database("two");
+    let said = machine.db(&two, &["restore", name]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert_eq!(plain(&machine, "two"), plain(&machine, "one"));
+    let settings = "SELECT setconfig FROM pg_db_role_setting AS s JOIN pg_database AS d ON d.oid = s.setdatabase \
+        WHERE datname = 'two'";
+    assert!(
+        machine.sql("postgres", settings).contains("serializable"),
+        "the setting of the database comes back"
+    );
+
+    machine.sql("two", "DELETE FROM users; CREATE TABLE later (x integer)");
+    let refused = machine.db(&two, &["restore", name]);
+    assert!(refused.err.contains("not empty") && refused.code == Some(1), "{refused:?}");
+    // A dump that ends in the middle changes nothing.
+    let whole = std::fs::read(&file).unwrap();
+    let half = machine.path("half.dump");
+    std::fs::write(&half, &whole[..whole.len() / 2]).unwrap();
+    let broken = machine.db(&two, &["restore", "--force", half.to_str().unwrap()]);
+    assert_eq!(broken.code, Some(1), "{broken:?}");
+    assert_eq!(machine.sql("two", "SELECT count(*) FROM later"), "0");
+    assert_eq!(machine.db(&two, &["restore", "--force", name]).code, Some(0));
+    assert_eq!(plain(&machine, "two"), plain(&machine, "one"));
+}
+
+#[test]
+fn a_plain_dump_of_an_older_farm_is_taken_over_after_a_rehearsal_and_a_backup() {
+    let machine = Machine::new();
+    let config = machine.database("old");
+    machine.sql("old", RELATIONS);
+    machine.sql("old", VIEWS_AND_TRIGGERS);
+    machine.sql("old", "INSERT INTO versions VALUES ('schema', '4.3.0')");
+    machine.sql(
+        "old",
+        "INSERT INTO tenants (id, name) VALUES (-1, '-'), (0, '*'), (1, 'default'); \
+         INSERT INTO users (id, login, tenant_id, password) VALUES (10000, 'anna', 1, 'secret')",
+    );
+
+    let refused = machine.deploy(&config, &[]);
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    let status = machine.deploy(&config, &["status"]);
+    assert!(status.out.contains("schema 4.3.0 of an older QVD"), "{status:?}");
+    let rehearsed = machine.deploy(&config, &["migrate", "--dry-run"]);
+    assert_eq!(rehearsed.code, Some(0), "{rehearsed:?}");
+    assert!(rehearsed.out.contains("users: 1 rows") && rehearsed.out.contains("nothing was changed"));
+    assert_eq!(machine.sql("old", "SELECT to_regclass('migrations') IS NULL"), "t");
+
+    // The old spelling asks for the same.
+    let said = machine.deploy(&config, &["--force", "--update-from=4.1"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert_eq!(machine.sql("old", "SELECT login || password FROM users"), "annasecret");
+    assert!(machine.deploy(&config, &["migrate"]).out.contains("up to date"));
+    let backup = said.out.lines().find_map(|line| line.strip_prefix("backup: ")).unwrap().to_owned();
+
+    // The way back: the backup is the old database.
+    let back = machine.database("back");
+    let restored = machine.db(&back, &["restore", &backup]);
+    assert!(restored.out.contains("schema is 4.3.0 of an older QVD"), "{restored:?}");
+    assert_eq!(machine.sql("back", "SELECT login FROM users"), "anna");
+}
+
+#[test]
+fn force_makes_a_backup_first_and_options_have_their_codes() {
+    let machine = Machine::new();
+    let config = machine.database("one");
+    assert_eq!(machine.deploy(&config, &[]).code, Some(0));
+    machine.sql("one", "INSERT INTO users (login, tenant_id) VALUES ('u', 1)");
+    // Without a place for the backup nothing is dropped.
+    std::fs::write(machine.path("backups"), "in the way").unwrap();
+    let refused = machine.deploy(&config, &["--force"]);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert_eq!(machine.sql("one", "SELECT count(*) FROM users"), "1");
+    std::fs::remove_file(machine.path("backups")).unwrap();
+    let said = machine.deploy(&config, &["--force"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert_eq!(machine.sql("one", "SELECT count(*) FROM users"), "0");
+    assert!(said.out.contains("backup: "), "{said:?}");
+
+    assert_eq!(machine.deploy(&config, &["--no-such-option"]).code, Some(1));
+    assert_eq!(machine.deploy(&config, &["--force", "--update-from=3.6"]).code, Some(1));
+    assert_eq!(machine.deploy(Path::new("/nowhere.conf"), &["status"]).code, Some(1));
+    let unknown = machine.path("empty.conf");
+    std::fs::write(&unknown, "database.host = /nowhere\ndatabase.name = x\ndatabase.user = y\n").unwrap();
+    let away = machine.deploy(&unknown, &["status"]);
+    assert_eq!(away.code, Some(3), "{away:?}");
+}
