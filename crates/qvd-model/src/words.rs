@@ -12,6 +12,35 @@ pub struct UnknownWord {
     pub expected: String,
 }
 
+/// The name that somebody probably meant by an unknown one: at most two edits away, and not half another word.
+pub fn nearest<'a>(unknown: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let most = unknown.chars().count().div_ceil(2).min(2);
+    let near = names.into_iter().map(|name| (distance(name, unknown), name)).filter(|(d, _)| *d <= most);
+    near.min().map(|(_, name)| name)
+}
+
+/// Edit distance, counted up to 3.
+fn distance(a: &str, b: &str) -> usize {
+    if a.len().abs_diff(b.len()) > 2 {
+        return 3;
+    }
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        let mut next = vec![left];
+        for (cb, above) in b.iter().zip(row.iter().skip(1)) {
+            let cost = if ca == *cb { diagonal } else { 1 + diagonal.min(left).min(*above) };
+            diagonal = *above;
+            left = cost;
+            next.push(cost);
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or(0).min(3)
+}
+
 /// Declares an enum whose variants are written as fixed words in tables, on wires and on screens.
 macro_rules! words {
     ($(#[$meta:meta])* $vis:vis enum $name:ident: $kind:literal { $($(#[$vmeta:meta])* $variant:ident = $word:literal,)+ }) => {

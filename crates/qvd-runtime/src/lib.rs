@@ -9,6 +9,7 @@ pub mod postgres;
 pub mod properties;
 pub mod ready;
 pub mod signals;
+pub mod zone;
 
 pub use config::{Config, Snapshot, Values};
 pub use drain::Drain;

@@ -7,6 +7,8 @@ mod keys;
 
 pub use keys::KEYS;
 
+use crate::words::nearest;
+
 /// What a value must look like. A value is always text; the kind says how it is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -152,33 +154,7 @@ impl Kind {
 
 /// The registered key that somebody probably meant by an unknown one: at most two edits away.
 pub fn suggestion(unknown: &str) -> Option<&'static str> {
-    KEYS.iter()
-        .map(|k| (distance(k.name, unknown), k.name))
-        .filter(|(d, _)| *d <= 2)
-        .min()
-        .map(|(_, name)| name)
-}
-
-/// Edit distance, counted up to 3.
-fn distance(a: &str, b: &str) -> usize {
-    if a.len().abs_diff(b.len()) > 2 {
-        return 3;
-    }
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = i;
-        let mut left = i + 1;
-        let mut next = vec![left];
-        for (cb, above) in b.iter().zip(row.iter().skip(1)) {
-            let cost = if ca == *cb { diagonal } else { 1 + diagonal.min(left).min(*above) };
-            diagonal = *above;
-            left = cost;
-            next.push(cost);
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or(0).min(3)
+    nearest(unknown, KEYS.iter().map(|k| k.name))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::{Filter, Operand, Operator, Scalar, Test};
 pub const MAX_DEPTH: usize = 32;
 
 /// A place in a list of tokens.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Cursor<'a> {
     tokens: &'a [Token],
     next: usize,
