@@ -35,6 +35,8 @@ pub struct Call {
     pub order: Option<(Vec<String>, bool)>,
     /// At most so many rows; 0 for all.
     pub block: u32,
+    /// The page, from 1; 0 is the first as well.
+    pub page: u32,
 }
 
 /// The answer to a request that was not refused.
@@ -60,10 +62,16 @@ impl Api {
                 .is_none_or(|c| c.login == s.login && (c.tenant.is_none() || c.tenant == s.tenant));
             s.place == connection.place() && same_login && s.sid.is_some()
         });
-        // On the Unix socket the kernel says who we are; a session is only for somebody else.
-        let by_kernel = matches!(settings.place, Place::Socket(_)) && settings.credentials.is_none();
-        let session = if by_kernel { None } else { session };
-        Ok(Self { connection, settings: settings.clone(), session })
+        let mut api = Self { connection, settings: settings.clone(), session: None };
+        if !api.is_known_by_kernel() {
+            api.session = session;
+        }
+        Ok(api)
+    }
+
+    /// On the Unix socket the kernel says who we are; a session is only for somebody else.
+    pub fn is_known_by_kernel(&self) -> bool {
+        matches!(self.settings.place, Place::Socket(_)) && self.settings.credentials.is_none()
     }
 
     /// Sends a call; logs in first, or again, where that is needed.
@@ -73,16 +81,15 @@ impl Api {
 
     /// Sends an envelope to another address of the API.
     pub async fn post(&mut self, path: &str, envelope: &Map<String, Value>) -> Result<Answer, Error> {
-        let by_kernel =
-            matches!(self.settings.place, Place::Socket(_)) && self.settings.credentials.is_none();
+        let by_kernel = self.is_known_by_kernel();
         if !by_kernel && self.session.is_none() {
-            self.log_in().await?;
+            self.log_in(false).await?;
         }
         let first = self.exchange(path, envelope).await;
         match first {
             // The session has ended meanwhile.
             Err(Error::Refused { code: 3200 | 3300, .. }) if !by_kernel => {
-                self.log_in().await?;
+                self.log_in(false).await?;
                 self.exchange(path, envelope).await
             }
             other => other,
@@ -91,6 +98,10 @@ impl Api {
 
     async fn exchange(&mut self, path: &str, envelope: &Map<String, Value>) -> Result<Answer, Error> {
         let body = serde_json::to_vec(envelope).map_err(|e| Error::Usage(e.to_string()))?;
+        if self.connection.is_closed() {
+            // The API ends idle connections; nothing of this request was sent on the old one.
+            self.connection = Connection::open(&self.settings).await?;
+        }
         let sid = self.session.as_ref().and_then(|s| s.sid.clone());
         let bytes = self
             .connection
@@ -117,16 +128,49 @@ impl Api {
         self.exchange("/api/info", &Map::new()).await
     }
 
-    /// Logs in with the credentials of options, environment or files, or of the terminal, and keeps the session.
-    pub async fn log_in(&mut self) -> Result<(), Error> {
-        let credentials = match self.settings.credentials.clone() {
+    /// Logs in with the credentials of options, environment or files, or with those that are typed, and keeps
+    /// the session. With `ask` they are typed in any case.
+    pub async fn log_in(&mut self, ask: bool) -> Result<(), Error> {
+        let known = if ask { None } else { self.settings.credentials.clone() };
+        let credentials = match known {
             Some(credentials) => credentials,
-            None => ask_credentials()?,
+            None => {
+                let info = self.info().await?;
+                let tenants = info.members.get("multitenant").and_then(Value::as_u64) != Some(0);
+                ask_credentials(tenants)?
+            }
         };
         let password = match &credentials.password {
             Some(password) => password.clone(),
             None => ask_password("Password: ")?,
         };
+        self.open_session(&credentials, &password).await?;
+        self.settings.credentials = Some(Credentials { password: Some(password), ..credentials });
+        Ok(())
+    }
+
+    /// Logs in again as the same administrator, with the password that was typed.
+    pub async fn log_in_with(&mut self, password: &str) -> Result<(), Error> {
+        let credentials = match (&self.settings.credentials, &self.session) {
+            (Some(credentials), _) => credentials.clone(),
+            (None, Some(session)) => {
+                Credentials { login: session.login.clone(), tenant: session.tenant.clone(), password: None }
+            }
+            (None, None) => ask_credentials(true)?,
+        };
+        self.open_session(&credentials, password).await?;
+        self.settings.credentials = Some(credentials);
+        Ok(())
+    }
+
+    /// Uses this password from now on.
+    pub fn remember_password(&mut self, password: &str) {
+        if let Some(credentials) = &mut self.settings.credentials {
+            credentials.password = Some(password.to_owned());
+        }
+    }
+
+    async fn open_session(&mut self, credentials: &Credentials, password: &str) -> Result<(), Error> {
         let mut envelope = envelope(&setup());
         envelope.insert("login".to_owned(), json!(credentials.login));
         envelope.insert("password".to_owned(), json!(password));
@@ -135,7 +179,7 @@ impl Api {
         }
         self.session = None;
         let answer = self.exchange("/api", &envelope).await?;
-        let session = session(&answer, self.connection.place(), Some(&credentials));
+        let session = session(&answer, self.connection.place(), Some(credentials));
         if let Some(file) = &self.settings.session_file
             && let Err(error) = session.save(file)
         {
@@ -151,6 +195,7 @@ impl Api {
             self.exchange("/api/logout", &Map::new()).await?;
         }
         self.session = None;
+        self.settings.credentials = None;
         if let Some(file) = &self.settings.session_file {
             Session::forget(file);
         }
@@ -220,6 +265,7 @@ pub fn envelope(call: &Call) -> Map<String, Value> {
     put("fields", json!(call.fields));
     put("arguments", Value::Object(call.arguments.clone()));
     put("block", json!(call.block));
+    put("offset", json!(call.page.max(1)));
     put("parameters", json!({"source": "CLI"}));
     if let Some((fields, descending)) = &call.order {
         put("order_by", json!({"field": fields, "order": if *descending { "-desc" } else { "-asc" }}));
@@ -270,7 +316,7 @@ fn answer(bytes: &[u8], place: &str) -> Result<Answer, Error> {
     }
 }
 
-fn ask_credentials() -> Result<Credentials, Error> {
+fn ask_credentials(tenants: bool) -> Result<Credentials, Error> {
     if !stdin().is_terminal() {
         return Err(Error::Refused {
             code: Status::NotAuthenticated.code(),
@@ -280,7 +326,7 @@ fn ask_credentials() -> Result<Credentials, Error> {
         });
     }
     let name = ask_line("Name: ")?;
-    let tenant = ask_line("Tenant: ")?;
+    let tenant = if tenants { ask_line("Tenant: ")? } else { String::new() };
     let tenant = (!tenant.is_empty()).then_some(tenant);
     Ok(Credentials { login: name, tenant, password: None })
 }

@@ -1,21 +1,23 @@
 //! Everything that changes existing objects.
 
-use std::io::IsTerminal;
+use std::time::Duration;
 
-use qvd_model::action::{self, Object, Order as VmOrder, Status, Verb as Does};
+use qvd_model::action::{self, Entity, Kind, Object, Order as VmOrder, Show, Status, Verb as Does};
+use qvd_model::filter::lexer::quote;
 use qvd_model::filter::{Filter, json};
 use serde_json::{Map, Value as Json, json};
 
 use crate::api::{Answer, Api, Call};
 use crate::command::{Assignment, Value, Verb};
 use crate::error::Error;
-use crate::listing::config_scope;
 use crate::noun::Noun;
-use crate::output::print_total;
-use crate::run::{Context, new_password, write};
+use crate::run::{Context, Mode, new_password, write};
+use crate::{clock, grant};
 
-/// A removal of more objects than this is confirmed where somebody can be asked.
-const MANY: usize = 20;
+/// How many names a question shows.
+const SAMPLE: usize = 5;
+/// How often it is looked whether VMs have arrived.
+const LOOK: Duration = Duration::from_millis(300);
 
 /// Changes, removes or orders the selected objects.
 pub(crate) async fn change(
@@ -24,50 +26,124 @@ pub(crate) async fn change(
     selection: Option<Filter>,
     verb: Verb,
 ) -> Result<(), Error> {
-    if noun.object == Object::Config {
-        return setting(context, noun, selection, verb).await;
-    }
     let word = verb.word();
+    let wanted_state = match verb {
+        Verb::Start => Some("running"),
+        Verb::Stop => Some("stopped"),
+        _ => None,
+    };
     let mut call = translated(context, noun, verb)?;
     let entity = action::entity(noun.object);
     let all = selection.is_none();
     let wanted = selection.as_ref().map(json::print);
-    let listed = context.api.call(&Call::list(noun.object, selection, &["id", entity.key])?).await?;
+    let shown: Vec<&str> =
+        call.arguments.keys().map(String::as_str).filter(|n| is_shown(entity, n)).collect();
+    let mut fields = vec!["id", entity.key];
+    if context.options.dry_run {
+        fields.extend(shown);
+    }
+    let list =
+        Call { block: context.options.limit.unwrap_or(0), ..Call::list(noun.object, selection, &fields)? };
+    let listed = context.api.call(&list).await?;
     let ids: Vec<i64> = listed.rows.iter().filter_map(|row| row.get("id")?.as_i64()).collect();
     if ids.is_empty() {
+        if context.options.allow_empty {
+            return context.print_total(0);
+        }
         let with = wanted.map(|filter| format!(" with {filter}")).unwrap_or_default();
         return Err(Error::refused(Status::NothingMatched, &format!("{}{with}", noun.title)));
     }
+    let left = listed.total.saturating_sub(ids.len() as u64);
+    if left > 0 {
+        context.remark(&format!("--limit leaves {left} of {} as they are", listed.total));
+    }
     if context.options.dry_run {
-        return dry_run(context, entity.key, word, &listed);
+        return dry_run(context, entity.key, word, &call.arguments, &listed);
     }
     if all {
-        context.confirm(&format!("This would {word} all {} {}.", ids.len(), noun.title))?;
-    } else if word == "del" && ids.len() > MANY && context.interactive && std::io::stdin().is_terminal() {
-        context.confirm(&format!("This would remove {} {}.", ids.len(), noun.title))?;
+        let names = sample(&listed, entity.key);
+        context.confirm(&format!("This would {word} all {} {}: {names}.", ids.len(), noun.title))?;
+    } else if word == "del" && ids.len() > context.api.settings().many {
+        let names = sample(&listed, entity.key);
+        context.confirm_if_asked(&format!("This would remove {} {}: {names}.", ids.len(), noun.title))?;
     }
     call.filter = Some(Filter::any_of("id", &ids));
     let answer = context.api.call(&call).await;
-    let total = match answer {
-        Ok(answer) => answer.total,
-        Err(Error::Partial { failures, .. }) => {
-            let unchanged =
-                |(_, message): &&(String, String)| !context.options.strict && already(word, message);
-            let settled = failures.iter().filter(unchanged).count();
-            if settled < failures.len() {
-                let failures: Vec<_> = failures.iter().filter(|f| !unchanged(f)).cloned().collect();
-                let changed = ids.len() - settled - failures.len();
-                return Err(Error::Partial { changed, all: ids.len(), failures });
-            }
-            if !context.options.quiet {
-                eprintln!("qa4: {settled} already as wanted");
-            }
-            (ids.len() - settled) as u64
-        }
+    let total = settled(context, word, ids.len(), answer)?;
+    if let Some(state) = wanted_state.filter(|_| context.options.wait) {
+        wait(context, noun, &ids, state).await?;
+    }
+    context.print_total(total)
+}
+
+/// How many objects were changed. Those that were already as wanted are no failures.
+fn settled(
+    context: &Context<'_>,
+    word: &str,
+    all: usize,
+    answer: Result<Answer, Error>,
+) -> Result<u64, Error> {
+    let failures = match answer {
+        Ok(answer) => return Ok(answer.total),
+        Err(Error::Partial { failures, .. }) => failures,
         Err(other) => return Err(other),
     };
-    print_total(total, context.api.settings().format, context.out)
-        .map_err(|e| Error::Usage(format!("cannot write the result: {e}")))
+    let (unchanged, failures): (Vec<_>, Vec<_>) =
+        failures.into_iter().partition(|(_, message)| !context.options.strict && already(word, message));
+    let changed = all.saturating_sub(unchanged.len() + failures.len());
+    if !failures.is_empty() {
+        return Err(Error::Partial { changed, all, failures });
+    }
+    context.remark(&format!("{} of {all} already as wanted", unchanged.len()));
+    Ok(changed as u64)
+}
+
+/// The first names, so that a person sees which objects are meant.
+fn sample(listed: &Answer, key: &str) -> String {
+    let names: Vec<String> = listed.rows.iter().take(SAMPLE).map(|row| text(row, key)).collect();
+    let more = if listed.rows.len() > SAMPLE { ", …" } else { "" };
+    format!("{}{more}", names.join(", "))
+}
+
+/// Waits until VMs are where they were told to go.
+async fn wait(
+    context: &mut Context<'_>,
+    noun: &Noun,
+    ids: &[i64],
+    wanted: &'static str,
+) -> Result<(), Error> {
+    let limit = context.api.settings().timeout;
+    let end = tokio::time::Instant::now() + limit;
+    let call = Call::list(noun.object, Some(Filter::any_of("id", ids)), &["name", "state", "failure_text"])?;
+    let mut left = None;
+    loop {
+        let listed = context.api.call(&call).await?;
+        let away: Vec<String> = listed
+            .rows
+            .iter()
+            .filter(|row| text(row, "state") != wanted)
+            .map(|row| format!("{} ({})", text(row, "name"), text(row, "state")))
+            .collect();
+        if away.is_empty() {
+            return Ok(());
+        }
+        // What came back to rest elsewhere has failed, and will not arrive by waiting.
+        let failed = |row: &&Map<String, Json>| {
+            wanted == "running" && text(row, "state") == "stopped" && !text(row, "failure_text").is_empty()
+        };
+        if let Some(row) = listed.rows.iter().find(failed) {
+            let message = format!("{}: {}", text(row, "name"), text(row, "failure_text"));
+            return Err(Error::Refused { code: Status::NotStartable.code(), message });
+        }
+        if tokio::time::Instant::now() >= end {
+            let seconds = limit.as_secs();
+            return Err(Error::NotYet { wanted, seconds, names: away.join(", ") });
+        }
+        if left.replace(away.len()) != Some(away.len()) {
+            context.remark(&format!("{} not {wanted} yet", away.len()));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 /// Whether a failure only says that the object is already where it should go.
@@ -86,18 +162,44 @@ fn ends_with_code(message: &str, code: u16) -> bool {
     message.ends_with(&format!("[code {code}]"))
 }
 
-fn dry_run(context: &mut Context<'_>, key: &str, word: &str, listed: &Answer) -> Result<(), Error> {
-    let mut text = String::new();
+/// Whether the old value of what is written can be shown.
+fn is_shown(entity: &Entity, name: &str) -> bool {
+    entity.field(name).is_some_and(|f| f.show != Show::Never)
+}
+
+/// Shows the objects, and what would be written over what.
+fn dry_run(
+    context: &mut Context<'_>,
+    key: &str,
+    word: &str,
+    arguments: &Map<String, Json>,
+    listed: &Answer,
+) -> Result<(), Error> {
+    let mut out = String::new();
     for row in &listed.rows {
-        let member = |name: &str| match row.get(name) {
-            Some(Json::String(text)) => text.clone(),
-            Some(other) => other.to_string(),
-            None => String::new(),
-        };
-        text.push_str(&format!("would {word}: {} {}\n", member("id"), member(key)));
+        let changes = arguments.iter().map(|(name, new)| {
+            let old = row.get(name).map(|_| format!("{} → ", quote(&text(row, name)))).unwrap_or_default();
+            match (name.as_str(), new) {
+                ("password", _) => "password=…".to_owned(),
+                (name, Json::String(new)) => format!("{name}: {old}{}", quote(new)),
+                (name, new) => format!("{name}: {old}{new}"),
+            }
+        });
+        let changes: Vec<String> = changes.collect();
+        let changes = if changes.is_empty() { String::new() } else { format!("  {}", changes.join(", ")) };
+        out.push_str(&format!("would {word}: {} {}{changes}\n", text(row, "id"), text(row, key)));
     }
-    text.push_str(&format!("Total: {}\n", listed.total));
-    write(context.out, &text)
+    out.push_str(&format!("Total: {}\n", listed.rows.len()));
+    write(context.out, &out)
+}
+
+/// The text of a member.
+fn text(row: &Map<String, Json>, name: &str) -> String {
+    match row.get(name) {
+        Some(Json::String(text)) => text.clone(),
+        None | Some(Json::Null) => String::new(),
+        Some(other) => other.to_string(),
+    }
 }
 
 /// The call of a verb, without its selection.
@@ -118,6 +220,7 @@ fn translated(context: &Context<'_>, noun: &Noun, verb: Verb) -> Result<Call, Er
         Verb::Block(blocked) => Map::from_iter([("blocked".to_owned(), json!(u8::from(blocked)))]),
         Verb::Tag(tags) => changes("create", tags),
         Verb::Untag(tags) => changes("delete", tags),
+        Verb::Grant { what, names, undo } => grant::arguments(what, &names, undo),
         Verb::Set(assignments) => arguments(context, noun, assignments)?,
         Verb::SetProperties(assignments) => {
             let values = arguments(context, noun, assignments)?;
@@ -141,8 +244,9 @@ pub(crate) fn arguments(
     let mut arguments = Map::new();
     for Assignment { name, value } in assignments {
         let value = match value {
+            Value::One(text) if entity.resolve(&name) == "password" => json!(secret(&text)?),
             Value::One(text) => json!(text),
-            Value::Ask if context.options.force => {
+            Value::Ask if context.options.force || context.mode == Mode::Script => {
                 return Err(Error::Usage(format!("`{name}` needs a value: {name}=TEXT")));
             }
             Value::Ask => json!(new_password()?),
@@ -151,6 +255,10 @@ pub(crate) fn arguments(
             }
         };
         let proper = entity.resolve(&name).to_owned();
+        let value = match (entity.field(&name).map(|f| f.kind), value) {
+            (Some(Kind::Moment), Json::String(text)) => json!(clock::absolute(&text)?),
+            (_, value) => value,
+        };
         if arguments.insert(proper, value).is_some() {
             return Err(Error::Usage(format!("`{name}` is given twice, under two names")));
         }
@@ -158,42 +266,18 @@ pub(crate) fn arguments(
     Ok(arguments)
 }
 
-/// `config set|del|default`: settings have no number; their key and tenant find them.
-async fn setting(
-    context: &mut Context<'_>,
-    noun: &'static Noun,
-    selection: Option<Filter>,
-    verb: Verb,
-) -> Result<(), Error> {
-    let (mut call, what) = match verb {
-        Verb::Set(assignments) => {
-            let mut call = Call::new(noun.object, Does::CreateOrUpdate)?;
-            call.arguments = arguments(context, noun, assignments)?;
-            let names_tenant = ["tenant_id", "tenant_name"].iter().any(|t| call.arguments.contains_key(*t));
-            if !names_tenant && context.api.identity().await?.is_super() {
-                call.arguments.insert("tenant_id".to_owned(), json!("-1"));
-            }
-            let what = format!("{}", Json::Object(call.arguments.clone()));
-            (call, what)
-        }
-        verb => {
-            if selection.is_none() {
-                let word = verb.word();
-                return Err(Error::Usage(format!("which setting? config key=NAME {word}")));
-            }
-            let mut call = Call::new(noun.object, Does::Delete)?;
-            call.filter = config_scope(context, noun, selection).await?;
-            let what = call.filter.as_ref().map(qvd_model::filter::text::print).unwrap_or_default();
-            (call, what)
-        }
-    };
-    if context.options.dry_run {
-        return write(context.out, &format!("would send {} {what}\n", call.action));
+/// A password as typed; `@FILE` is the first line of a file, `-` the next line of standard input.
+fn secret(text: &str) -> Result<String, Error> {
+    let first_line = |text: &str| text.lines().next().unwrap_or_default().to_owned();
+    if text == "-" {
+        let mut line = String::new();
+        let read = std::io::stdin().read_line(&mut line);
+        read.map_err(|e| Error::Usage(format!("password=-: {e}")))?;
+        return Ok(first_line(&line));
     }
-    call.block = 0;
-    let answer = context.api.call(&call).await?;
-    print_total(answer.total, context.api.settings().format, context.out)
-        .map_err(|e| Error::Usage(format!("cannot write the result: {e}")))
+    let Some(file) = text.strip_prefix('@') else { return Ok(text.to_owned()) };
+    let read = std::fs::read_to_string(file);
+    Ok(first_line(&read.map_err(|e| Error::Usage(format!("password=@{file}: {e}")))?))
 }
 
 /// `password`: the own one.

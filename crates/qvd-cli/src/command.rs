@@ -1,11 +1,11 @@
 //! What a line means.
 
-use qvd_model::filter::Filter;
+use qvd_model::filter::{Filter, lexer, text};
 
-use crate::noun::Noun;
+use crate::noun::{NOUNS, Noun, VERBS};
 
 /// A line, understood.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Command {
     /// Something about objects.
     Object(ObjectCommand),
@@ -17,6 +17,8 @@ pub enum Command {
     Logout,
     /// Change the own password.
     Password,
+    /// Show the size of a page of listings, or set it.
+    PageSize(Option<u32>),
     /// Show the versions.
     Version,
     /// Leave the shell.
@@ -26,7 +28,7 @@ pub enum Command {
 }
 
 /// A verb on selected objects.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ObjectCommand {
     /// Of which kind.
     pub noun: &'static Noun,
@@ -70,14 +72,39 @@ pub enum Verb {
     SetProperties(Vec<Assignment>),
     /// Take the values of custom properties away.
     DeleteProperties(Vec<String>),
-    /// Give something to it: a property to kinds of objects.
-    Assign(Vec<String>),
-    /// Take something from it.
-    Unassign(Vec<String>),
+    /// Let kinds of objects have a property, or no longer.
+    Assign {
+        /// The kinds.
+        kinds: Vec<String>,
+        /// No longer.
+        undo: bool,
+    },
+    /// Give roles or ACLs, or take them away.
+    Grant {
+        /// Which of the two.
+        what: Grant,
+        /// Their names or numbers.
+        names: Vec<String>,
+        /// Take them away.
+        undo: bool,
+    },
+    /// Show what they may do; all of it if there is no pattern.
+    Can(Option<String>),
     /// Go back to the built-in value of a setting.
     Default,
+    /// Replace the certificate and key of the routers.
+    Ssl(Vec<Assignment>),
     /// Tell their story.
     Explain,
+}
+
+/// What administrators and roles are given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grant {
+    /// Roles.
+    Roles,
+    /// ACLs.
+    Acls,
 }
 
 /// How a listing is sorted.
@@ -109,6 +136,16 @@ pub enum Value {
     Ask,
 }
 
+impl Grant {
+    /// The word.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Roles => "role",
+            Self::Acls => "acl",
+        }
+    }
+}
+
 impl Verb {
     /// The word.
     pub const fn word(&self) -> &'static str {
@@ -127,10 +164,91 @@ impl Verb {
             Self::GetProperties(_) => "get property",
             Self::SetProperties(_) => "set property",
             Self::DeleteProperties(_) => "del property",
-            Self::Assign(_) => "assign",
-            Self::Unassign(_) => "unassign",
+            Self::Assign { undo: false, .. } | Self::Grant { undo: false, .. } => "assign",
+            Self::Assign { .. } | Self::Grant { .. } => "unassign",
+            Self::Can(_) => "can",
             Self::Default => "default",
+            Self::Ssl(_) => "ssl",
             Self::Explain => "explain",
         }
     }
+}
+
+impl Command {
+    /// The line in the one spelling that needs no tolerance, with a bracket around each group of the selection.
+    pub fn print(&self) -> String {
+        match self {
+            Self::Nothing => String::new(),
+            Self::Usage(None) => "usage".to_owned(),
+            Self::Usage(Some(topic)) => format!("usage {}", lexer::quote(topic)),
+            Self::Login => "login".to_owned(),
+            Self::Logout => "logout".to_owned(),
+            Self::Password => "password".to_owned(),
+            Self::PageSize(None) => "block".to_owned(),
+            Self::PageSize(Some(size)) => format!("block {size}"),
+            Self::Version => "version".to_owned(),
+            Self::Quit => "quit".to_owned(),
+            Self::Object(ObjectCommand { noun, selection, verb }) => {
+                let selection =
+                    selection.as_ref().map(|f| format!(" {}", text::print(f))).unwrap_or_default();
+                let tail = tail(verb);
+                let blank = if tail.is_empty() { "" } else { " " };
+                format!("{}{selection} {}{blank}{tail}", noun.word, verb.word())
+            }
+        }
+    }
+}
+
+/// What follows the verb.
+fn tail(verb: &Verb) -> String {
+    match verb {
+        Verb::Get { fields, order } => {
+            let mut parts = Vec::new();
+            if !fields.is_empty() {
+                parts.push(words(fields));
+            }
+            if let Some(order) = order {
+                let direction = if order.descending { "desc" } else { "asc" };
+                parts.push(format!("order {direction} {}", words(&order.fields)));
+            }
+            parts.join(" ")
+        }
+        Verb::New(list) | Verb::Set(list) | Verb::SetProperties(list) | Verb::Ssl(list) => {
+            list.iter().map(assignment).collect::<Vec<_>>().join(", ")
+        }
+        Verb::Tag(names)
+        | Verb::Untag(names)
+        | Verb::GetProperties(names)
+        | Verb::DeleteProperties(names) => words(names),
+        Verb::Assign { kinds, .. } => words(kinds),
+        Verb::Grant { what, names, .. } => format!("{} {}", what.word(), words(names)),
+        Verb::Can(pattern) => pattern.as_deref().map(word).unwrap_or_default(),
+        Verb::Block(_)
+        | Verb::Delete
+        | Verb::Start
+        | Verb::Stop
+        | Verb::Disconnect
+        | Verb::Default
+        | Verb::Explain => String::new(),
+    }
+}
+
+fn assignment(Assignment { name, value }: &Assignment) -> String {
+    match value {
+        Value::One(value) => format!("{}={}", word(name), lexer::quote(value)),
+        Value::Many(values) => format!("{}=[{}]", word(name), words(values)),
+        Value::Ask => word(name),
+    }
+}
+
+fn words(names: &[String]) -> String {
+    names.iter().map(|name| word(name)).collect::<Vec<_>>().join(", ")
+}
+
+/// A name, in quotes also where the bare word would mean something else.
+fn word(name: &str) -> String {
+    let reserved = VERBS.contains(&name)
+        || NOUNS.iter().any(|n| n.word == name)
+        || matches!(name, "order" | "by" | "asc" | "desc" | "delete");
+    if reserved { format!("'{name}'") } else { lexer::quote(name) }
 }

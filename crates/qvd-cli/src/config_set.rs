@@ -72,11 +72,13 @@ pub(crate) fn parse(line: &Line) -> Result<Option<Parsed>, SyntaxError> {
     if list.is_empty() {
         return Err(SyntaxError::new(text.len(), "expected `key=NAME, value=VALUE`"));
     }
+    let mut doubt = None;
     if let Some(key) = list.iter().find(|a| a.name == "key")
         && let Value::One(key) = &key.value
         && let Some(tail) = key.strip_prefix("17r.")
     {
-        return Err(SyntaxError::new(start, format!("there is no `{key}`; did you mean `l7r.{tail}`?")));
+        let message = format!("did you mean `l7r.{tail}`? (--force stores `{key}`)");
+        doubt = Some(SyntaxError::new(text.find(key).unwrap_or(start), message));
     }
     let selection = leading_selection(text)?;
     if let Some(Filter::Test(test)) = selection
@@ -87,7 +89,7 @@ pub(crate) fn parse(line: &Line) -> Result<Option<Parsed>, SyntaxError> {
         list.push(Assignment { name: "key".to_owned(), value: Value::One(key.clone()) });
     }
     let command = Command::Object(ObjectCommand { noun, selection: None, verb: Verb::Set(list) });
-    Ok(Some(Parsed { command, notes }))
+    Ok(Some(Parsed { command, notes, doubt }))
 }
 
 /// Where the assignments of `config [KEY] set …` begin, if the line is one.
@@ -181,5 +183,5 @@ fn reset(
     let filter = tests.reduce(Filter::and).unwrap_or(Filter::all());
     notes.push(format!("understood as: config {} default", qvd_model::filter::text::print(&filter)));
     let command = Command::Object(ObjectCommand { noun, selection: Some(filter), verb: Verb::Default });
-    Ok(Parsed { command, notes })
+    Ok(Parsed { command, notes, doubt: None })
 }

@@ -1,6 +1,7 @@
 //! `new`.
 
 use qvd_model::action::{self, Object, Tenancy, Verb as Does};
+use qvd_model::filter::lexer::quote;
 use qvd_model::filter::{Filter, Operator};
 use serde_json::{Map, Value as Json, json};
 
@@ -11,7 +12,7 @@ use crate::error::Error;
 use crate::import;
 use crate::noun::Noun;
 use crate::output::{Column, Listing};
-use crate::run::{Context, write};
+use crate::run::{Context, Mode, write};
 
 /// Makes an object.
 pub(crate) async fn create(
@@ -22,7 +23,8 @@ pub(crate) async fn create(
     let entity = action::entity(noun.object);
     let needs_password = entity.fields.iter().any(|f| f.name == "password");
     let has_password = assignments.iter().any(|a| entity.resolve(&a.name) == "password");
-    if needs_password && !has_password && std::io::IsTerminal::is_terminal(&std::io::stdin()) {
+    let asks = context.mode != Mode::Script && std::io::IsTerminal::is_terminal(&std::io::stdin());
+    if needs_password && !has_password && asks {
         assignments.push(Assignment { name: "password".to_owned(), value: Value::Ask });
     }
     if noun.object == Object::Di {
@@ -33,18 +35,24 @@ pub(crate) async fn create(
     call.arguments = arguments(context, noun, assignments)?;
     name_tenant(context, noun, &mut call.arguments).await?;
     if context.options.dry_run {
-        return write(context.out, &format!("would create one of {}\n", noun.title));
+        let given: Vec<String> = call
+            .arguments
+            .iter()
+            .map(|(name, value)| match (name.as_str(), value) {
+                ("password", _) => "password=…".to_owned(),
+                (name, Json::String(text)) => format!("{name}={}", quote(text)),
+                (name, other) => format!("{name}={other}"),
+            })
+            .collect();
+        return write(context.out, &format!("would create: {} {}\n", noun.word, given.join(", ")));
     }
     let answer = context.api.call(&call).await?;
     print(context, answer)
 }
 
 fn print(context: &mut Context<'_>, answer: Answer) -> Result<(), Error> {
-    let columns = vec![Column { title: "id".to_owned(), member: "id".to_owned() }];
-    let titles = !context.options.no_headers;
-    let listing = Listing { columns, rows: answer.rows, total: answer.total, titles };
-    let format = context.api.settings().format;
-    listing.print(format, context.out).map_err(|e| Error::Usage(format!("cannot write the result: {e}")))
+    let columns = vec![Column::plain("id")];
+    context.print(Listing { columns, rows: answer.rows, total: answer.total })
 }
 
 /// Super-administrators stand above tenants, so what they make has to say in which one it is: as typed, as

@@ -2,6 +2,7 @@
 
 use qvd_model::action::Status;
 use qvd_model::filter::lexer::SyntaxError;
+use serde_json::{Map, Value, json};
 
 /// Why a command did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +50,25 @@ pub enum Error {
     /// An answer took too long.
     #[error("no answer within {0} seconds")]
     Timeout(u64),
+    /// What was waited for did not happen in time.
+    #[error("not {wanted} within {seconds} seconds: {names}")]
+    NotYet {
+        /// The state that was waited for.
+        wanted: &'static str,
+        /// How long.
+        seconds: u64,
+        /// Which objects are not there yet.
+        names: String,
+    },
+    /// A result cannot be written.
+    #[error("cannot write the result: {0}")]
+    Output(std::io::Error),
+    /// One that was told already; only its exit code is left.
+    #[error("{0}")]
+    Told(Box<Error>),
+    /// Somebody pressed Ctrl-C.
+    #[error("interrupted")]
+    Interrupted,
 }
 
 fn lines(failures: &[(String, String)]) -> String {
@@ -61,15 +81,36 @@ impl Error {
         Self::Refused { code: status.code(), message: format!("{} ({object})", status.message()) }
     }
 
+    /// The error for programs, beside JSON results.
+    pub fn json(&self) -> Value {
+        let (code, objects) = match self {
+            Self::Refused { code, .. } => (Some(*code), None),
+            Self::Partial { failures, .. } => {
+                let objects = failures.iter().map(|(id, why)| (id.clone(), json!(why)));
+                (Some(Status::PartialFailure.code()), Some(objects.collect::<Map<_, _>>()))
+            }
+            _ => (None, None),
+        };
+        let mut error = Map::new();
+        error.insert("code".to_owned(), json!(code));
+        error.insert("exit".to_owned(), json!(self.exit_code()));
+        error.insert("message".to_owned(), json!(self.to_string()));
+        error.extend(objects.map(|objects| ("objects".to_owned(), Value::Object(objects))));
+        json!({ "error": error })
+    }
+
     /// The exit code of the program.
-    pub const fn exit_code(&self) -> u8 {
+    pub fn exit_code(&self) -> u8 {
         match self {
             Self::Syntax { .. } | Self::Usage(_) => 2,
             Self::Unreachable { .. } => 3,
             Self::Refused { code, .. } => exit_code(*code),
             Self::Partial { .. } => 8,
             Self::Unconfirmed(_) => 10,
-            Self::Timeout(_) => 11,
+            Self::Timeout(_) | Self::NotYet { .. } => 11,
+            Self::Output(_) => 1,
+            Self::Told(error) => error.exit_code(),
+            Self::Interrupted => 130,
         }
     }
 }
@@ -117,6 +158,16 @@ mod tests {
         for (code, exit) in table {
             assert_eq!(exit_code(code), exit, "{code}");
         }
+    }
+
+    #[test]
+    fn programs_read_errors_as_json() {
+        let error =
+            Error::Partial { changed: 2, all: 3, failures: vec![("7".into(), "it runs [code 7310]".into())] };
+        let text = error.json();
+        assert_eq!((&text["error"]["code"], &text["error"]["exit"]), (&json!(1200), &json!(8)));
+        assert_eq!(text["error"]["objects"]["7"], "it runs [code 7310]");
+        assert_eq!(Error::Usage("x".into()).json()["error"]["code"], Value::Null);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use qvd_model::filter::{Filter, Operator};
 use serde_json::{Map, Value, json};
 
 use crate::api::Call;
+use crate::clock;
 use crate::error::Error;
 use crate::noun::Noun;
 use crate::output::Format;
@@ -45,7 +46,7 @@ pub(crate) async fn explain(
         call.order = Some((vec!["id".to_owned()], false));
         stories.push((object, context.api.call(&call).await?.rows));
     }
-    if context.api.settings().format == Format::Json {
+    if matches!(context.style().format, Format::Json | Format::JsonLines) {
         let stories: Vec<_> =
             stories.iter().map(|(now, events)| json!({"now": now, "events": events})).collect();
         return write(context.out, &format!("{}\n", json!(stories)));
@@ -72,7 +73,7 @@ fn told(noun: &Noun, key: &str, now: &Map<String, Value>, events: &[Map<String, 
         };
         let why = [shown(event, "code"), shown(event, "text")];
         let why: Vec<&str> = why.iter().map(String::as_str).filter(|w| !w.is_empty()).collect();
-        let time = shown(event, "time").replace('T', " ");
+        let time = clock::shown(&shown(event, "time"));
         text.push_str(&format!("  {time}  {}{moved}  {}\n", shown(event, "actor"), why.join(": ")));
     }
     if events.is_empty() {

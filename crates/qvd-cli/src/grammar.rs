@@ -6,8 +6,9 @@
 use qvd_model::filter::lexer::{SyntaxError, TokenKind, tokens};
 use qvd_model::filter::text::{self, Cursor};
 use qvd_model::filter::{Filter, Operand, Operator, Test};
+use qvd_model::nearest;
 
-use crate::command::{Assignment, Command, ObjectCommand, Order, Value, Verb};
+use crate::command::{Assignment, Command, Grant, ObjectCommand, Order, Value, Verb};
 use crate::config_set;
 use crate::noun::{NOUNS, Noun, VERBS, noun};
 
@@ -18,6 +19,8 @@ pub struct Parsed {
     pub command: Command,
     /// One sentence each.
     pub notes: Vec<String>,
+    /// What is most likely a slip, and is done only with `--force`.
+    pub doubt: Option<SyntaxError>,
 }
 
 /// Reads one line.
@@ -29,7 +32,7 @@ pub fn parse(line: &Line) -> Result<Parsed, SyntaxError> {
     let tokens = tokens(text)?;
     let mut cursor = Cursor::new(&tokens, text.len());
     let mut notes = Vec::new();
-    let command = command(&mut cursor, &mut notes)?;
+    let command = command(&mut cursor, text, &mut notes)?;
     if !cursor.is_at_end() {
         return Err(cursor.expected("the end of the command"));
     }
@@ -38,7 +41,7 @@ pub fn parse(line: &Line) -> Result<Parsed, SyntaxError> {
     {
         notes.push(format!("selection understood as: {}", text::print(filter)));
     }
-    Ok(Parsed { command, notes })
+    Ok(Parsed { command, notes, doubt: None })
 }
 
 /// A line of the shell or a script, or the arguments of the program joined by blanks.
@@ -98,7 +101,7 @@ pub(crate) fn outside_quotes(text: &str) -> impl Iterator<Item = (usize, char)> 
     })
 }
 
-fn command(cursor: &mut Cursor<'_>, notes: &mut Vec<String>) -> Result<Command, SyntaxError> {
+fn command(cursor: &mut Cursor<'_>, text: &str, notes: &mut Vec<String>) -> Result<Command, SyntaxError> {
     let word = match cursor.peek() {
         None => return Ok(Command::Nothing),
         Some(TokenKind::Word(word)) => word.as_str(),
@@ -106,7 +109,7 @@ fn command(cursor: &mut Cursor<'_>, notes: &mut Vec<String>) -> Result<Command, 
     };
     if let Some(noun) = noun(word) {
         cursor.advance();
-        return subject(cursor, noun, notes).map(Command::Object);
+        return subject(cursor, text, noun, notes).map(Command::Object);
     }
     let simple = match word {
         "usage" | "help" => {
@@ -114,65 +117,72 @@ fn command(cursor: &mut Cursor<'_>, notes: &mut Vec<String>) -> Result<Command, 
             let topic = if cursor.is_at_end() { None } else { Some(cursor.value("a topic")?) };
             return Ok(Command::Usage(topic));
         }
+        "block" => {
+            cursor.advance();
+            return page_size(cursor);
+        }
         "login" => Command::Login,
         "logout" => Command::Logout,
         "password" => Command::Password,
         "version" => Command::Version,
         "q" | "quit" | "exit" => Command::Quit,
-        _ => {
-            let words: Vec<&str> = NOUNS.iter().map(|n| n.word).collect();
-            return Err(cursor.expected(&format!("one of {} (see `qa4 usage`)", words.join(", "))));
+        unknown => {
+            let nouns = || NOUNS.iter().map(|n| n.word);
+            let hint = nearest(unknown, nouns().chain(SESSION_WORDS.iter().copied()));
+            let hint = hint.map(|word| format!("; did you mean `{word}`?")).unwrap_or_default();
+            let nouns = nouns().collect::<Vec<_>>().join(", ");
+            return Err(SyntaxError::new(
+                cursor.at(),
+                format!("expected one of {nouns} (see `qa4 usage`), found `{unknown}`{hint}"),
+            ));
         }
     };
     cursor.advance();
     Ok(simple)
 }
 
+/// The words of the session that begin a line.
+pub const SESSION_WORDS: &[&str] =
+    &["usage", "help", "login", "logout", "password", "block", "version", "quit", "exit"];
+
+fn page_size(cursor: &mut Cursor<'_>) -> Result<Command, SyntaxError> {
+    if cursor.is_at_end() {
+        return Ok(Command::PageSize(None));
+    }
+    let at = cursor.at();
+    match cursor.value("a number of rows")?.parse() {
+        Ok(size) if size > 0 => Ok(Command::PageSize(Some(size))),
+        _ => Err(SyntaxError::new(at, "expected a number of rows, 1 or more")),
+    }
+}
+
 fn subject(
     cursor: &mut Cursor<'_>,
+    text: &str,
     noun: &'static Noun,
     notes: &mut Vec<String>,
 ) -> Result<ObjectCommand, SyntaxError> {
     let selection =
         if is_verb(cursor, noun) || cursor.is_at_end() { None } else { Some(selection(cursor, noun)?) };
-    let at = cursor.at();
-    let expected = || format!("a verb: {}", noun.verbs.join(", "));
-    let word = match cursor.peek() {
-        Some(TokenKind::Word(word)) => word.clone(),
-        _ => return Err(cursor.expected(&expected())),
-    };
-    if !noun.verbs.contains(&word.as_str()) {
-        return Err(if VERBS.contains(&word.as_str()) {
-            SyntaxError::new(
-                at,
-                format!("`{word}` cannot be done to {}; expected {}", noun.title, expected()),
-            )
-        } else {
-            cursor.expected(&expected())
-        });
-    }
-    cursor.advance();
-    let of_properties = noun.object.properties().is_some()
-        && !matches!(cursor.peek_at(1), Some(TokenKind::Sign(_)))
-        && cursor.accept_word("property");
-    let verb = match word.as_str() {
+    let verb_at = cursor.at();
+    let (word, of_properties) = verb_word(cursor, noun, notes)?;
+    let tail_at = cursor.at();
+    let verb = match word {
         "get" if of_properties && cursor.is_at_end() => Verb::GetProperties(Vec::new()),
         "get" if of_properties => Verb::GetProperties(values(cursor, "a property")?),
-        "set" if of_properties => Verb::SetProperties(assignments(cursor, notes)?),
+        "set" if of_properties => Verb::SetProperties(assignments(cursor, noun, word, notes)?),
         "del" if of_properties => Verb::DeleteProperties(values(cursor, "a property")?),
-        _ if of_properties => {
-            return Err(SyntaxError::new(at, format!("`{word} property` is not known; use get, set or del")));
-        }
         "get" => get(cursor)?,
         "new" if selection.is_some() => {
-            return Err(SyntaxError::new(at, "`new` takes no selection: write the values after it"));
+            return Err(SyntaxError::new(verb_at, "`new` takes no selection: write the values after it"));
         }
-        "new" => Verb::New(assignments(cursor, notes)?),
-        "set" => Verb::Set(assignments(cursor, notes)?),
+        "new" => Verb::New(assignments(cursor, noun, word, notes)?),
+        "set" => Verb::Set(assignments(cursor, noun, word, notes)?),
         "tag" => Verb::Tag(values(cursor, "a tag")?),
         "untag" => Verb::Untag(values(cursor, "a tag")?),
-        "assign" => Verb::Assign(values(cursor, "a kind of object")?),
-        "unassign" => Verb::Unassign(values(cursor, "a kind of object")?),
+        "assign" | "unassign" => assignment(cursor, noun, word == "unassign")?,
+        "can" if cursor.is_at_end() => Verb::Can(None),
+        "can" => Verb::Can(Some(cursor.value("a pattern of ACLs")?)),
         "block" => Verb::Block(true),
         "unblock" => Verb::Block(false),
         "del" => Verb::Delete,
@@ -180,19 +190,102 @@ fn subject(
         "stop" => Verb::Stop,
         "disconnect" => Verb::Disconnect,
         "default" => Verb::Default,
+        "ssl" if selection.is_some() => {
+            return Err(SyntaxError::new(verb_at, "`ssl` takes no selection: the certificate is for all"));
+        }
+        "ssl" => Verb::Ssl(assignments(cursor, noun, word, notes)?),
         _ => Verb::Explain,
     };
-    if !cursor.is_at_end() {
-        let at = cursor.at();
-        return Err(SyntaxError::new(
-            at,
-            format!(
-                "nothing may follow here; a selection goes before the verb: {} name=foo {word}",
-                noun.word
-            ),
-        ));
+    if cursor.is_at_end() {
+        return Ok(ObjectCommand { noun, selection, verb });
     }
-    Ok(ObjectCommand { noun, selection, verb })
+    let takes_nothing = cursor.at() == tail_at;
+    let rest = text.get(tail_at..).unwrap_or_default().trim();
+    let named = rest.contains(['=', '~', '<', '>']);
+    let names_selection = selection.is_none() && (named || takes_nothing);
+    let message = if names_selection {
+        format!("put the filter before the action: {} {rest} {word}", noun.word)
+    } else if takes_nothing {
+        format!("`{word}` takes nothing; expected the end of the command")
+    } else {
+        return Err(cursor.expected("`,` or the end of the command"));
+    };
+    Err(SyntaxError::new(if names_selection { tail_at } else { cursor.at() }, message))
+}
+
+/// The verb that stands here, and whether it is about custom properties (`set property`, `property set`).
+fn verb_word(
+    cursor: &mut Cursor<'_>,
+    noun: &'static Noun,
+    notes: &mut Vec<String>,
+) -> Result<(&'static str, bool), SyntaxError> {
+    let at = cursor.at();
+    let expected = || format!("a verb: {}", noun.verbs.join(", "));
+    let Some(TokenKind::Word(word)) = cursor.peek() else { return Err(cursor.expected(&expected())) };
+    let has_properties = noun.object.properties().is_some();
+    let verb = |word: &str| noun.verbs.iter().find(|v| **v == word).copied();
+    // `delete` is the manual's slip; it is known only where a property follows, never for objects.
+    let about_property = |word: &str| match word {
+        "get" | "set" | "del" => verb(word),
+        "delete" => verb("del"),
+        _ => None,
+    };
+    if has_properties
+        && word == "property"
+        && let Some(TokenKind::Word(next)) = cursor.peek_at(1)
+        && let Some(found) = about_property(next)
+    {
+        cursor.advance();
+        cursor.advance();
+        notes.push(format!("understood as: {found} property"));
+        return Ok((found, true));
+    }
+    let property_follows = matches!(cursor.peek_at(1), Some(TokenKind::Word(w)) if w == "property")
+        && !matches!(cursor.peek_at(2), Some(TokenKind::Sign(_)));
+    if has_properties && property_follows {
+        let Some(found) = about_property(word) else {
+            return Err(SyntaxError::new(at, format!("`{word} property` is not known; use get, set or del")));
+        };
+        if word == "delete" {
+            notes.push("understood as: del property".to_owned());
+        }
+        cursor.advance();
+        cursor.advance();
+        return Ok((found, true));
+    }
+    let Some(found) = verb(word) else {
+        return Err(if VERBS.contains(&word.as_str()) {
+            SyntaxError::new(
+                at,
+                format!("`{word}` is not available for {}; expected {}", noun.title, expected()),
+            )
+        } else {
+            let hint = nearest(word, noun.verbs.iter().copied());
+            let mut error = cursor.expected(&expected());
+            if let Some(meant) = hint {
+                error.message.push_str(&format!("; did you mean `{meant}`?"));
+            }
+            error
+        });
+    };
+    cursor.advance();
+    Ok((found, false))
+}
+
+/// What follows `assign`: kinds of objects for a property, otherwise `role` or `acl` with names.
+fn assignment(cursor: &mut Cursor<'_>, noun: &Noun, undo: bool) -> Result<Verb, SyntaxError> {
+    let grants: &[Grant] = match noun.word {
+        "role" => &[Grant::Roles, Grant::Acls],
+        "admin" => &[Grant::Roles],
+        _ => return Ok(Verb::Assign { kinds: values(cursor, "a kind of object")?, undo }),
+    };
+    match grants.iter().find(|grant| cursor.accept_word(grant.word())) {
+        Some(what) => Ok(Verb::Grant { what: *what, names: values(cursor, "a name")?, undo }),
+        None => {
+            let words: Vec<_> = grants.iter().map(|g| format!("`{}`", g.word())).collect();
+            Err(cursor.expected(&words.join(" or ")))
+        }
+    }
 }
 
 /// Whether a verb stands here, not a name that is spelled like one. A verb that the noun lacks is a name if a verb
@@ -203,7 +296,9 @@ fn is_verb(cursor: &Cursor<'_>, noun: &Noun) -> bool {
     let verb_follows =
         matches!(cursor.peek_at(1), Some(TokenKind::Word(next)) if noun.verbs.contains(&next.as_str()));
     let own = noun.verbs.contains(&word.as_str());
-    !compared && (own || (VERBS.contains(&word.as_str()) && !verb_follows))
+    let deletes_property =
+        word == "delete" && matches!(cursor.peek_at(1), Some(TokenKind::Word(next)) if next == "property");
+    !compared && (own || deletes_property || (VERBS.contains(&word.as_str()) && !verb_follows))
 }
 
 fn selection(cursor: &mut Cursor<'_>, noun: &'static Noun) -> Result<Filter, SyntaxError> {
@@ -245,11 +340,12 @@ fn get(cursor: &mut Cursor<'_>) -> Result<Verb, SyntaxError> {
         return Ok(Verb::Get { fields, order: None });
     }
     if !cursor.accept_word("order") {
-        let at = cursor.at();
-        return Err(SyntaxError::new(
-            at,
-            "expected `,`, `order` or the end of the command; a selection goes before the verb",
-        ));
+        // The caller says that a selection stands in the wrong place, if one does.
+        return if matches!(cursor.peek(), Some(TokenKind::Sign(sign)) if Operator::parse(sign).is_some()) {
+            Ok(Verb::Get { fields, order: None })
+        } else {
+            Err(cursor.expected("`,`, `order` or the end of the command"))
+        };
     }
     cursor.accept_word("by");
     let descending = cursor.accept_word("desc");
@@ -274,7 +370,12 @@ fn values(cursor: &mut Cursor<'_>, expected: &str) -> Result<Vec<String>, Syntax
     Ok(values)
 }
 
-fn assignments(cursor: &mut Cursor<'_>, notes: &mut Vec<String>) -> Result<Vec<Assignment>, SyntaxError> {
+fn assignments(
+    cursor: &mut Cursor<'_>,
+    noun: &Noun,
+    verb: &str,
+    notes: &mut Vec<String>,
+) -> Result<Vec<Assignment>, SyntaxError> {
     let mut list: Vec<Assignment> = Vec::new();
     loop {
         let at = cursor.at();
@@ -283,7 +384,8 @@ fn assignments(cursor: &mut Cursor<'_>, notes: &mut Vec<String>) -> Result<Vec<A
             return Err(SyntaxError::new(at, format!("`{name}` is given twice")));
         }
         let value = if cursor.accept("=") {
-            assigned(cursor)?
+            let several = (noun.word, verb) == ("di", "new") && matches!(name.as_str(), "tags" | "tag");
+            assigned(cursor, several)?
         } else if matches!(name.as_str(), "password" | "passwd") {
             Value::Ask
         } else {
@@ -302,8 +404,8 @@ fn assignments(cursor: &mut Cursor<'_>, notes: &mut Vec<String>) -> Result<Vec<A
     }
 }
 
-fn assigned(cursor: &mut Cursor<'_>) -> Result<Value, SyntaxError> {
-    if !cursor.accept("[") {
+fn assigned(cursor: &mut Cursor<'_>, several: bool) -> Result<Value, SyntaxError> {
+    if !several || !cursor.accept("[") {
         return Ok(Value::One(cursor.value("a value")?));
     }
     let values = values(cursor, "a value")?;

@@ -1,6 +1,5 @@
 //! `di new`: brings a disk image to the API (`spec/cli.md` 1.15).
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,7 +7,6 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
-use indicatif::{ProgressBar, ProgressStyle};
 use qvd_model::action::{self, Object, Status, Verb as Does};
 use qvd_model::filter::Filter;
 use serde_json::{Map, Value as Json, json};
@@ -18,6 +16,7 @@ use crate::api::{Answer, Call, envelope};
 use crate::command::{Assignment, Value};
 use crate::error::Error;
 use crate::noun::Noun;
+use crate::progress::Progress;
 use crate::run::Context;
 use crate::transport::Body;
 
@@ -34,6 +33,10 @@ enum Source {
     Path(PathBuf),
     /// From here.
     Local(PathBuf),
+    /// From an address that the server downloads.
+    Url(String),
+    /// From a registry of container images.
+    Registry(String),
 }
 
 /// Makes an image of the file that the assignments name, and waits until it can be used.
@@ -57,6 +60,17 @@ pub(crate) async fn create(
             context.api.post("/api/di/staging", &envelope(&call)).await?
         }
         Source::Local(path) => upload(context, &mut call, &path).await?,
+        Source::Url(url) => {
+            let name = url.rsplit('/').next().and_then(|n| n.split(['?', '#']).next()).unwrap_or_default();
+            call.arguments.insert("disk_image".to_owned(), json!(name));
+            let mut envelope = envelope(&call);
+            envelope.insert("url".to_owned(), json!(url));
+            context.api.post("/api/di/download", &envelope).await?
+        }
+        Source::Registry(reference) => {
+            call.arguments.insert("disk_image".to_owned(), json!(reference));
+            context.api.post("/api/di/docker", &envelope(&call)).await?
+        }
         Source::Path(path) => {
             call.arguments.insert("disk_image".to_owned(), json!(path.to_string_lossy()));
             match context.api.post("/api/di/staging", &envelope(&call)).await {
@@ -77,9 +91,10 @@ pub(crate) async fn create(
 }
 
 /// The source, the other assignments, and the tags.
-fn sorted(assignments: Vec<Assignment>) -> Result<(Source, Vec<Assignment>, Vec<String>), Error> {
+fn sorted(mut assignments: Vec<Assignment>) -> Result<(Source, Vec<Assignment>, Vec<String>), Error> {
     let mut source = None;
     let mut rest = Vec::new();
+    let registry = is_from_registry(&mut assignments)?;
     let mut tags = Vec::new();
     for assignment in assignments {
         let found = match (assignment.name.as_str(), &assignment.value) {
@@ -101,6 +116,11 @@ fn sorted(assignments: Vec<Assignment>) -> Result<(Source, Vec<Assignment>, Vec<
             }
             ("path", Value::One(path)) => Some(Source::Path(PathBuf::from(path))),
             ("file", Value::One(path)) => Some(Source::Local(PathBuf::from(path))),
+            ("url", Value::One(url)) => Some(Source::Url(url.clone())),
+            ("docker", Value::One(reference)) => Some(Source::Registry(reference.clone())),
+            ("disk_image" | "name" | "image", Value::One(name)) if registry => {
+                Some(Source::Registry(name.clone()))
+            }
             ("disk_image" | "name" | "image", Value::One(name)) => Some(Source::Staging(name.clone())),
             _ => {
                 rest.push(assignment);
@@ -109,17 +129,29 @@ fn sorted(assignments: Vec<Assignment>) -> Result<(Source, Vec<Assignment>, Vec<
         };
         if found.is_some() && source.is_some() {
             return Err(Error::Usage(
-                "the file is given twice: choose one of path, file, disk_image".to_owned(),
+                "the file is given twice: choose one of path, file, disk_image, url, docker".to_owned(),
             ));
         }
         source = source.or(found);
     }
     let source = source.ok_or_else(|| {
         Error::Usage(
-            "which file? Give path=PATH, file=PATH, or disk_image=NAME in the staging directory".to_owned(),
+            "which file? Give path=PATH, file=PATH, url=URL, docker=REFERENCE, or disk_image=NAME in the \
+             staging directory"
+                .to_owned(),
         )
     })?;
     Ok((source, rest, tags))
+}
+
+/// Takes `di_type` out: whether the image comes from a registry, not from the staging directory.
+fn is_from_registry(assignments: &mut Vec<Assignment>) -> Result<bool, Error> {
+    let Some(at) = assignments.iter().position(|a| a.name == "di_type") else { return Ok(false) };
+    match assignments.remove(at).value {
+        Value::One(kind) if kind == "docker" => Ok(true),
+        Value::One(kind) if kind == "staging" => Ok(false),
+        _ => Err(Error::Usage("di_type is staging or docker".to_owned())),
+    }
 }
 
 /// Sends a local file as a multipart form: the envelope first, then the file.
@@ -137,11 +169,11 @@ async fn upload(context: &mut Context<'_>, call: &mut Call, path: &Path) -> Resu
     let boundary = format!("qa4-{:016x}{:016x}", rand::random::<u64>(), rand::random::<u64>());
     let head = form(&boundary, &envelope(call), name);
     let tail = format!("\r\n--{boundary}--\r\n");
-    let bar = bar(size, "uploading");
-    let moving = bar.clone();
+    let progress = Progress::of_bytes(size, "uploading", context.options.quiet);
+    let moving = progress.clone();
     let file = ReaderStream::with_capacity(file, CHUNK).map(move |chunk| {
         if let Ok(bytes) = &chunk {
-            moving.inc(bytes.len() as u64);
+            moving.advance(bytes.len() as u64);
         }
         chunk.map(Frame::data)
     });
@@ -150,7 +182,7 @@ async fn upload(context: &mut Context<'_>, call: &mut Call, path: &Path) -> Resu
     let body: Body = BodyExt::boxed(StreamBody::new(first.chain(file).chain(last)));
     let content_type = format!("multipart/form-data; boundary={boundary}");
     let answer = context.api.send("/api/di/upload", &content_type, body, allowance(size)).await;
-    bar.finish_and_clear();
+    progress.end();
     answer
 }
 
@@ -184,7 +216,7 @@ fn form(boundary: &str, envelope: &Map<String, Json>, name: &str) -> String {
 async fn wait(context: &mut Context<'_>, id: i64) -> Result<(), Error> {
     let fields = ["state", "percentage", "status_message", "error_code"];
     let call = Call::list(Object::Di, Some(Filter::any_of("id", [id])), &fields)?;
-    let bar = bar(100, "importing");
+    let progress = Progress::of_percent("importing", context.options.quiet);
     loop {
         let answer = context.api.call(&call).await?;
         let Some(row) = answer.rows.first() else {
@@ -194,7 +226,7 @@ async fn wait(context: &mut Context<'_>, id: i64) -> Result<(), Error> {
         match text("state") {
             "published" | "ready" => break,
             "fail" => {
-                bar.finish_and_clear();
+                progress.end();
                 let code = row.get("error_code").and_then(Json::as_u64).and_then(|c| u16::try_from(c).ok());
                 let code = code.unwrap_or(Status::Internal.code());
                 let message = format!("image {id} could not be imported: {}", text("status_message"));
@@ -203,22 +235,9 @@ async fn wait(context: &mut Context<'_>, id: i64) -> Result<(), Error> {
             _ => {}
         }
         let done = row.get("percentage").and_then(Json::as_f64).unwrap_or(0.0);
-        bar.set_position((done.clamp(0.0, 1.0) * 100.0).round() as u64);
+        progress.reach((done.clamp(0.0, 1.0) * 100.0).round() as u64);
         tokio::time::sleep(LOOK).await;
     }
-    bar.finish_and_clear();
+    progress.end();
     Ok(())
-}
-
-fn bar(length: u64, what: &'static str) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let template = if length == 100 {
-        "{msg} {bar:40} {percent}%"
-    } else {
-        "{msg} {bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}"
-    };
-    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(length).with_style(style).with_message(what)
 }

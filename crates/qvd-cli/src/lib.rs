@@ -11,21 +11,27 @@
 
 pub mod api;
 mod change;
+mod clock;
 pub mod command;
 mod config_set;
 mod creation;
 pub mod error;
 mod explain;
 pub mod grammar;
+mod grant;
 pub mod help;
 mod import;
 mod listing;
 pub mod noun;
 pub mod options;
 pub mod output;
+mod pages;
+mod progress;
 mod property;
 pub mod run;
+mod script;
 pub mod session;
+mod setting;
 mod tls;
 pub mod transport;
 
@@ -37,7 +43,8 @@ use clap::Parser;
 use crate::error::Error;
 use crate::grammar::Line;
 use crate::options::{Options, Settings};
-use crate::run::{Runner, TERMINAL, is_typed, write};
+use crate::output::Format;
+use crate::run::{Mode, Runner, complain, read, write};
 
 /// Runs the program with its arguments (the first is its name); the result is its exit code.
 pub async fn main(arguments: Vec<String>, out: &mut dyn Write) -> u8 {
@@ -51,8 +58,11 @@ pub async fn main(arguments: Vec<String>, out: &mut dyn Write) -> u8 {
     let environment = |name: &str| std::env::var(name).ok();
     match execute(&options, &environment, out).await {
         Ok(()) => 0,
+        // Whoever read our output has seen enough.
+        Err((_, Error::Output(error))) if error.kind() == std::io::ErrorKind::BrokenPipe => 0,
         Err((place, error)) => {
-            eprintln!("qa4: {place}{error}");
+            let format = options.format.as_deref().and_then(|f| f.parse().ok()).unwrap_or(Format::Table);
+            complain(format, &place, &error);
             error.exit_code()
         }
     }
@@ -78,24 +88,24 @@ pub async fn execute(
         return write(out, &text).map_err(plain);
     }
     if !options.command.is_empty() {
-        // A line that is not a command is told so even where no API is configured.
         let line = Line::from_arguments(&options.command);
-        let syntax = |source| plain(Error::Syntax { line: line.text().to_owned(), source });
-        grammar::parse(&line).map_err(syntax)?;
+        // A line that is not a command is told so even where no API is configured.
+        read(&line, options.force).map_err(plain)?;
         let settings = Settings::load(options, environment).map_err(plain)?;
-        return Runner::new(options, settings, out).line(&line).await.map(|_| ()).map_err(plain);
+        let mut runner = Runner::new(options, settings, Mode::Once, out);
+        return runner.line(&line).await.map(|_| ()).map_err(plain);
     }
     let settings = Settings::load(options, environment).map_err(plain)?;
-    let mut runner = Runner::new(options, settings, out);
     match &options.file {
         Some(file) if file.as_os_str() != "-" => {
             let name = file.display().to_string();
             let script = File::open(file).map_err(|e| plain(Error::Usage(format!("{name}: {e}"))))?;
+            let mut runner = Runner::new(options, settings, Mode::Script, out);
             runner.script(&name, &mut BufReader::new(script)).await
         }
         _ => {
-            let name = if is_typed() { TERMINAL } else { "-" };
-            runner.script(name, &mut BufReader::new(stdin())).await
+            let mut runner = Runner::new(options, settings, Mode::Script, out);
+            runner.script("-", &mut BufReader::new(stdin())).await
         }
     }
 }

@@ -20,10 +20,11 @@ pub(crate) async fn get(
     order: Option<Order>,
 ) -> Result<(), Error> {
     let entity = action::entity(noun.object);
+    let fields = if context.options.columns.is_empty() { fields } else { context.options.columns.clone() };
     let columns = match fields.as_slice() {
         [] => usual_columns(entity, &context.api.identity().await?),
         [all] if all == "*" => every_column(entity, &context.api.identity().await?),
-        _ => fields.iter().map(|f| column(entity, f)).collect(),
+        _ => fields.iter().map(|f| Column::of(entity, f)).collect(),
     };
     let mut call = Call::new(noun.object, action::Verb::List)?;
     call.filter = config_scope(context, noun, selection).await?;
@@ -33,24 +34,21 @@ pub(crate) async fn get(
         (fields, o.descending)
     });
     call.block = context.options.limit.unwrap_or(0);
+    let paged = context.options.limit.is_none() && noun.object != action::Object::Config;
+    if let Some(pages) = context.pages.clone().filter(|_| paged) {
+        return pages.show(context, call, columns).await;
+    }
     let answer = context.api.call(&call).await?;
-    let listing =
-        Listing { columns, rows: answer.rows, total: answer.total, titles: !context.options.no_headers };
-    let format = context.api.settings().format;
-    listing.print(format, context.out).map_err(|e| Error::Usage(format!("cannot write the result: {e}")))
-}
-
-fn column(entity: &action::Entity, name: &str) -> Column {
-    Column { title: name.to_owned(), member: entity.resolve_read(name).to_owned() }
+    context.print(Listing { columns, rows: answer.rows, total: answer.total })
 }
 
 fn usual_columns(entity: &action::Entity, who: &Session) -> Vec<Column> {
     let may_see = |c: &Column| entity.field(&c.member).is_some_and(|f| visible(f, who));
-    entity.columns.iter().map(|name| column(entity, name)).filter(may_see).collect()
+    entity.columns.iter().map(|name| Column::of(entity, name)).filter(may_see).collect()
 }
 
 fn every_column(entity: &action::Entity, who: &Session) -> Vec<Column> {
-    entity.fields.iter().filter(|f| visible(f, who)).map(|f| column(entity, f.name)).collect()
+    entity.fields.iter().filter(|f| visible(f, who)).map(|f| Column::of(entity, f.name)).collect()
 }
 
 fn visible(field: &action::Field, who: &Session) -> bool {

@@ -3,7 +3,7 @@
 use qvd_model::action::Object;
 
 /// An object as it is called on the command line.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Noun {
     /// The word.
     pub word: &'static str,
@@ -72,7 +72,7 @@ pub const NOUNS: &[Noun] = &[
         word: "config",
         object: Object::Config,
         title: "settings",
-        verbs: &["get", "set", "del", "default"],
+        verbs: &["get", "set", "del", "default", "ssl"],
         example: "key=l7r.port, value=8443",
     },
     Noun {

@@ -1,5 +1,6 @@
 //! Global options, environment and configuration files (`spec/cli.md` 1.3 and 1.4).
 
+use std::io::IsTerminal;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,7 +9,7 @@ use clap::Parser;
 use qvd_runtime::Config;
 
 use crate::error::Error;
-use crate::output::Format;
+use crate::output::{Format, Style};
 
 /// The options of the program. They may stand anywhere; `--` ends them.
 #[derive(Debug, Clone, Parser)]
@@ -33,13 +34,25 @@ pub struct Options {
     /// Tenant of new objects, for super-administrators.
     #[arg(long)]
     pub for_tenant: Option<String>,
-    /// TABLE, CSV or JSON.
-    #[arg(short, long, alias = "output", short_alias = 'o')]
+    /// A file whose first line is the password.
+    #[arg(long)]
+    pub password_file: Option<PathBuf>,
+    /// Reads the password from the first line of standard input.
+    #[arg(long)]
+    pub password_stdin: bool,
+    /// Format of results.
+    #[arg(short, long, visible_alias = "output", short_alias = 'o')]
     pub format: Option<String>,
+    /// Shows only these columns, in this order.
+    #[arg(long, value_delimiter = ',')]
+    pub columns: Vec<String>,
     /// Leaves the header of listings out.
     #[arg(long)]
     pub no_headers: bool,
-    /// At most so many rows.
+    /// Colors states: auto, always or never.
+    #[arg(long, default_value = "auto")]
+    pub color: clap::ColorChoice,
+    /// At most so many rows, or objects that are changed.
     #[arg(long)]
     pub limit: Option<u32>,
     /// Certificate authority of the API.
@@ -54,18 +67,30 @@ pub struct Options {
     /// Shows what would change.
     #[arg(long)]
     pub dry_run: bool,
-    /// Does not wait until an image is imported.
+    /// A selection that matches nothing is no failure.
     #[arg(long)]
+    pub allow_empty: bool,
+    /// Waits until VMs have started or stopped.
+    #[arg(long)]
+    pub wait: bool,
+    /// Does not wait until an image is imported.
+    #[arg(long, conflicts_with = "wait")]
     pub no_wait: bool,
+    /// `config ssl`: the paths are on the server.
+    #[arg(long)]
+    pub server_side: bool,
     /// Neither tolerates slips in the command nor objects that are already as wanted.
     #[arg(long)]
     pub strict: bool,
     /// No remarks on standard error.
     #[arg(short, long)]
     pub quiet: bool,
-    /// Seconds to wait for an answer.
-    #[arg(long, default_value_t = 300)]
-    pub timeout: u64,
+    /// Tells where the settings come from.
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// How long an answer, or what is waited for, may take: seconds, or 5m, 2h.
+    #[arg(long, default_value = "300", value_parser = duration)]
+    pub timeout: Duration,
     /// Commands from a file, one a line; `-` is standard input.
     #[arg(long)]
     pub file: Option<PathBuf>,
@@ -83,6 +108,20 @@ pub struct Options {
     pub command: Vec<String>,
 }
 
+/// `90`, `90s`, `5m`, `2h`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let unit = match unit {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return Err("expected seconds, or a number with s, m or h".to_owned()),
+    };
+    let seconds = number.parse::<u64>().ok().and_then(|n| n.checked_mul(unit)).filter(|n| *n > 0);
+    seconds.map(Duration::from_secs).ok_or_else(|| "expected a number greater than 0".to_owned())
+}
+
 /// Where the API is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
@@ -93,7 +132,7 @@ pub enum Place {
 }
 
 /// Who logs in.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Credentials {
     /// Administrator.
     pub login: String,
@@ -101,6 +140,13 @@ pub struct Credentials {
     pub tenant: Option<String>,
     /// Password; asked for if there is none.
     pub password: Option<String>,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { login, tenant, .. } = self;
+        f.debug_struct("Credentials").field("login", login).field("tenant", tenant).finish_non_exhaustive()
+    }
 }
 
 /// Options, environment and files, put together.
@@ -111,7 +157,7 @@ pub struct Settings {
     /// Who logs in; nobody on a Unix socket, where the kernel says who we are.
     pub credentials: Option<Credentials>,
     /// How results are printed.
-    pub format: Format,
+    pub style: Style,
     /// Certificate authority.
     pub ca: Option<PathBuf>,
     /// The certificate of the API is not checked.
@@ -122,6 +168,12 @@ pub struct Settings {
     pub timeout: Duration,
     /// Where the session is kept.
     pub session_file: Option<PathBuf>,
+    /// Where the lines that were typed are kept.
+    pub history_file: Option<PathBuf>,
+    /// The program that shows listings longer than a page.
+    pub pager: Option<String>,
+    /// A removal of more objects than this is confirmed where somebody can be asked.
+    pub many: usize,
 }
 
 /// Where the API listens for root when nothing else is said.
@@ -132,6 +184,11 @@ impl Settings {
     pub fn load(options: &Options, environment: &dyn Fn(&str) -> Option<String>) -> Result<Self, Error> {
         let home = environment("HOME").map(PathBuf::from);
         let files = files(environment("QVD_CONFIG").map(PathBuf::from), home.as_deref());
+        if options.verbose {
+            for file in &files {
+                eprintln!("qa4: settings from {}", file.display());
+            }
+        }
         let config = if files.is_empty() { Config::parse("none", "") } else { Config::load(&files) };
         let values = config.map_err(|e| Error::Usage(e.to_string()))?.now();
         let file = |key: &str| {
@@ -147,14 +204,20 @@ impl Settings {
         };
         let place = place(options, environment, &file)?;
         let text = |path: &PathBuf| path.to_string_lossy().into_owned();
-        let login = layered(options.login.clone(), "QVD_LOGIN", "qa.login")?;
-        let credentials = match (login, &place) {
-            (Some(login), _) => Some(Credentials {
+        let stored = file("qa.password")?;
+        if stored.is_some() && !options.quiet {
+            warn_about_readable(&files);
+        }
+        let credentials = match layered(options.login.clone(), "QVD_LOGIN", "qa.login")? {
+            Some(login) => Some(Credentials {
                 login,
                 tenant: layered(options.tenant.clone(), "QVD_TENANT", "qa.tenant")?,
-                password: layered(options.password.clone(), "QVD_PASSWORD", "qa.password")?,
+                password: match password(options)? {
+                    Some(password) => Some(password),
+                    None => environment("QVD_PASSWORD").filter(|v| !v.is_empty()).or(stored),
+                },
             }),
-            (None, _) => None,
+            None => None,
         };
         let insecure = match layered(None, "QVD_INSECURE", "qa.insecure")?.as_deref() {
             _ if options.insecure => true,
@@ -162,20 +225,83 @@ impl Settings {
             Some("1" | "true" | "yes" | "on") => true,
             Some(other) => return Err(Error::Usage(format!("qa.insecure: `{other}` is neither 1 nor 0"))),
         };
+        if insecure && !options.quiet {
+            eprintln!("qa4: the certificate of the API is not checked");
+        }
         let format = layered(options.format.clone(), "QVD_FORMAT", "qa.format")?;
+        let style = Style {
+            format: format.as_deref().map_or(Format::Table, known_format),
+            titles: !options.no_headers,
+            colored: is_colored(options, environment),
+        };
         Ok(Self {
             place,
             credentials,
-            format: format.as_deref().unwrap_or("TABLE").parse()?,
+            style,
             ca: layered(options.ca.as_ref().map(text), "QVD_CA", "qa.ca")?.map(PathBuf::from),
             insecure,
             for_tenant: match &options.for_tenant {
                 Some(tenant) => Some(tenant.clone()),
                 None => file("qa.default_tenant")?,
             },
-            timeout: Duration::from_secs(options.timeout),
-            session_file: home.map(|h| h.join(".qvd/qa.session")),
+            timeout: options.timeout,
+            session_file: home.as_ref().map(|h| h.join(".qvd/qa.session")),
+            history_file: home.map(|h| h.join(".qvd/qa.history")),
+            pager: environment("PAGER").filter(|p| !p.is_empty()),
+            many: match file("confirm.threshold")? {
+                None => 20,
+                Some(text) => text
+                    .parse()
+                    .map_err(|_| Error::Usage(format!("confirm.threshold: `{text}` is not a number")))?,
+            },
         })
+    }
+}
+
+/// Old scripts ask for formats that never were, and get a table.
+fn known_format(name: &str) -> Format {
+    name.parse().unwrap_or_else(|error| {
+        eprintln!("qa4: {error}; a table is printed");
+        Format::Table
+    })
+}
+
+fn is_colored(options: &Options, environment: &dyn Fn(&str) -> Option<String>) -> bool {
+    match options.color {
+        clap::ColorChoice::Always => true,
+        clap::ColorChoice::Never => false,
+        clap::ColorChoice::Auto => {
+            let refused = environment("NO_COLOR").is_some_and(|v| !v.is_empty())
+                || environment("TERM").is_some_and(|t| t == "dumb");
+            !refused && std::io::stdout().is_terminal()
+        }
+    }
+}
+
+/// The password that options name, from the safest of the places.
+fn password(options: &Options) -> Result<Option<String>, Error> {
+    let first_line = |text: &str| text.lines().next().unwrap_or_default().to_owned();
+    if let Some(file) = &options.password_file {
+        let text = std::fs::read_to_string(file)
+            .map_err(|e| Error::Usage(format!("--password-file {}: {e}", file.display())))?;
+        return Ok(Some(first_line(&text)));
+    }
+    if options.password_stdin {
+        let mut line = String::new();
+        let read = std::io::stdin().read_line(&mut line);
+        read.map_err(|e| Error::Usage(format!("--password-stdin: {e}")))?;
+        return Ok(Some(first_line(&line)));
+    }
+    Ok(options.password.clone())
+}
+
+fn warn_about_readable(files: &[PathBuf]) {
+    for file in files {
+        let readable = std::fs::metadata(file).is_ok_and(|meta| meta.mode() & 0o077 != 0);
+        let holds = || std::fs::read_to_string(file).is_ok_and(|text| text.contains("qa.password"));
+        if readable && holds() {
+            eprintln!("qa4: others can read {}, which holds a password: chmod 600 it", file.display());
+        }
     }
 }
 
@@ -247,7 +373,7 @@ mod tests {
         let config = ("QVD_CONFIG", file.to_str().unwrap());
         let settings = load(&["vm", "get"], &[config]).unwrap();
         assert_eq!(settings.place, Place::Url("https://file/".into()));
-        assert_eq!((settings.format, settings.insecure), (Format::Csv, true));
+        assert_eq!((settings.style.format, settings.insecure), (Format::Csv, true));
         let login = settings.credentials.unwrap();
         assert_eq!((login.login.as_str(), login.tenant.as_deref()), ("filed", Some("*")));
 
@@ -259,7 +385,29 @@ mod tests {
         let arguments = ["vm", "-l", "admin", "get", "--socket", "/s", "-f", "json"];
         let settings = load(&arguments, &[config, ("QVD_LOGIN", "env")]).unwrap();
         assert_eq!(settings.place, Place::Socket("/s".into()));
-        assert_eq!((settings.format, settings.credentials.unwrap().login.as_str()), (Format::Json, "admin"));
+        let login = settings.credentials.unwrap().login;
+        assert_eq!((settings.style.format, login.as_str()), (Format::Json, "admin"));
+    }
+
+    #[test]
+    fn a_password_comes_from_a_file_and_is_not_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("secret");
+        std::fs::write(&file, "s3cr3t\n").unwrap();
+        let arguments =
+            ["-u", "https://a/", "-l", "x", "--password-file", file.to_str().unwrap(), "vm", "get"];
+        let settings = load(&arguments, &[("QVD_CONFIG", "/dev/null")]).unwrap();
+        assert_eq!(settings.credentials.as_ref().unwrap().password.as_deref(), Some("s3cr3t"));
+        assert!(!format!("{settings:?}").contains("s3cr3t"));
+    }
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!(duration("90").unwrap(), Duration::from_secs(90));
+        assert_eq!(duration("5m").unwrap(), Duration::from_secs(300));
+        for bad in ["", "m", "0", "5d", "-1", "99999999999999999999h"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::api::Call;
 use crate::command::Assignment;
 use crate::error::Error;
 use crate::noun::Noun;
-use crate::output::{Column, Listing, print_total};
+use crate::output::{Column, Listing};
 use crate::run::{Context, write};
 
 /// `property SELECTION assign|unassign KIND, …`: which kinds of objects may have the property.
@@ -34,8 +34,7 @@ pub(crate) async fn assign(
         }
         total += context.api.call(&call).await?.total;
     }
-    print_total(total, context.api.settings().format, context.out)
-        .map_err(|e| Error::Usage(format!("cannot write the result: {e}")))
+    context.print_total(total)
 }
 
 fn list_of(kind: &str) -> Result<Object, Error> {
@@ -46,7 +45,11 @@ fn list_of(kind: &str) -> Result<Object, Error> {
 }
 
 /// The number of the one object that is meant.
-async fn the_only(context: &mut Context<'_>, noun: &Noun, selection: Option<Filter>) -> Result<i64, Error> {
+pub(crate) async fn the_only(
+    context: &mut Context<'_>,
+    noun: &Noun,
+    selection: Option<Filter>,
+) -> Result<i64, Error> {
     let key = action::entity(noun.object).key;
     let answer = context.api.call(&Call::list(noun.object, selection, &["id", key])?).await?;
     match answer.rows.as_slice() {
@@ -79,12 +82,9 @@ pub(crate) async fn get(
             }
         }
     }
-    let columns = [noun.word, "key", "value"].map(|n| Column { title: n.to_owned(), member: n.to_owned() });
+    let columns = [noun.word, "key", "value"].map(Column::plain).to_vec();
     let total = rows.len() as u64;
-    let listing = Listing { columns: columns.into(), rows, total, titles: !context.options.no_headers };
-    listing
-        .print(context.api.settings().format, context.out)
-        .map_err(|e| Error::Usage(format!("cannot write the result: {e}")))
+    context.print(Listing { columns, rows, total })
 }
 
 /// Before `set property`: makes properties known in the tenants of the selected objects, and assigns them to

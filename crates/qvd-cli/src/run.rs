@@ -1,6 +1,6 @@
-//! Runs commands: one, or a script of them.
+//! Runs commands.
 
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{IsTerminal, Write, stdin};
 
 use qvd_model::action::{self, Entity, Verb as Does};
 use qvd_model::filter::{Filter, Operator};
@@ -8,9 +8,22 @@ use qvd_model::filter::{Filter, Operator};
 use crate::api::{Api, ask_line, ask_password};
 use crate::command::{Command, ObjectCommand, Verb};
 use crate::error::Error;
-use crate::grammar::{self, Line, Parsed, outside_quotes};
+use crate::grammar::{self, Line, Parsed};
 use crate::options::{Options, Settings};
-use crate::{change, creation, explain, help, listing, property};
+use crate::output::{Format, Listing, Style, unwritten};
+use crate::pages::Pages;
+use crate::{change, creation, explain, grant, help, listing, property, setting};
+
+/// Who gives the commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// The arguments of the program.
+    Once,
+    /// A script, which can be asked nothing.
+    Script,
+    /// Somebody in the shell.
+    Shell,
+}
 
 /// Runs commands for one process. The API is called only when a command needs it, on one connection.
 pub struct Runner<'a> {
@@ -18,8 +31,8 @@ pub struct Runner<'a> {
     settings: Settings,
     api: Option<Api>,
     out: &'a mut dyn Write,
-    /// Whether somebody sits there who can be asked.
-    interactive: bool,
+    mode: Mode,
+    page_size: u32,
 }
 
 /// What a command works with.
@@ -27,20 +40,33 @@ pub(crate) struct Context<'c> {
     pub(crate) api: &'c mut Api,
     pub(crate) options: &'c Options,
     pub(crate) out: &'c mut dyn Write,
-    pub(crate) interactive: bool,
+    pub(crate) mode: Mode,
+    /// How listings are shown page by page; `None` if they are not.
+    pub(crate) pages: Option<Pages>,
+}
+
+/// Rows of a page of the shell at its start.
+const PAGE_SIZE: u32 = 25;
+
+/// Reads a line; what is a slip only with `--force`.
+pub(crate) fn read(line: &Line, force: bool) -> Result<Parsed, Error> {
+    let wrong = |source| Error::Syntax { line: line.text().to_owned(), source };
+    let mut parsed = grammar::parse(line).map_err(wrong)?;
+    match parsed.doubt.take() {
+        Some(doubt) if !force => Err(wrong(doubt)),
+        _ => Ok(parsed),
+    }
 }
 
 impl<'a> Runner<'a> {
     /// A runner that prints results to `out`.
-    pub fn new(options: &'a Options, settings: Settings, out: &'a mut dyn Write) -> Self {
-        Self { options, settings, api: None, out, interactive: false }
+    pub fn new(options: &'a Options, settings: Settings, mode: Mode, out: &'a mut dyn Write) -> Self {
+        Self { options, settings, api: None, out, mode, page_size: PAGE_SIZE }
     }
 
     /// Runs one line; `false` if it asks to leave.
     pub async fn line(&mut self, line: &Line) -> Result<bool, Error> {
-        let parsed =
-            grammar::parse(line).map_err(|source| Error::Syntax { line: line.text().to_owned(), source })?;
-        let Parsed { command, notes } = parsed;
+        let Parsed { command, notes, .. } = read(line, self.options.force)?;
         if !notes.is_empty() && self.options.strict {
             return Err(Error::Usage(format!("--strict: {}", notes.join("; "))));
         }
@@ -54,52 +80,60 @@ impl<'a> Runner<'a> {
             Command::Quit => return Ok(false),
             Command::Usage(topic) => {
                 let text = help::text(topic.as_deref())?;
-                write(self.out, &text)?;
+                self.write(&text)?;
             }
+            Command::PageSize(None) => self.write(&format!("{}\n", self.page_size))?,
+            Command::PageSize(Some(size)) => self.page_size = size,
             Command::Version => self.version().await?,
-            Command::Login => self.api().await?.log_in().await?,
-            Command::Logout => self.api().await?.log_out().await?,
-            Command::Password => {
-                let new = new_password()?;
-                change::own_password(self.api().await?, &new).await?;
+            Command::Login => {
+                let ask = self.mode == Mode::Shell;
+                self.api().await?.log_in(ask).await?;
             }
+            Command::Logout => self.api().await?.log_out().await?,
+            Command::Password => self.password().await?,
             Command::Object(command) => self.object(command).await?,
         }
         Ok(true)
     }
 
     async fn object(&mut self, command: ObjectCommand) -> Result<(), Error> {
+        let (mode, options, page_size) = (self.mode, self.options, self.page_size);
+        let pager = self.settings.pager.clone();
         if self.api.is_none() {
             self.api = Some(Api::open(&self.settings).await?);
         }
         let Some(api) = &mut self.api else { return Ok(()) };
-        let mut context =
-            Context { api, options: self.options, out: self.out, interactive: self.interactive };
-        let entity = action::entity(command.noun.object);
-        let selection = command.selection.map(|filter| understood(filter, entity));
-        match command.verb {
-            Verb::Get { fields, order } => {
-                listing::get(&mut context, command.noun, selection, fields, order).await
-            }
-            Verb::New(assignments) => creation::create(&mut context, command.noun, assignments).await,
-            Verb::GetProperties(keys) => property::get(&mut context, command.noun, selection, &keys).await,
+        let paged = mode == Mode::Shell
+            && api.settings().style.format == Format::Table
+            && std::io::stdout().is_terminal();
+        let pages = paged.then_some(Pages { size: page_size, program: pager });
+        let mut context = Context { api, options, out: self.out, mode, pages };
+        let ObjectCommand { noun, selection, verb } = command;
+        let selection = selection.map(|filter| understood(filter, action::entity(noun.object)));
+        match verb {
+            Verb::Get { fields, order } => listing::get(&mut context, noun, selection, fields, order).await,
+            Verb::New(assignments) => creation::create(&mut context, noun, assignments).await,
+            Verb::GetProperties(keys) => property::get(&mut context, noun, selection, &keys).await,
             Verb::SetProperties(assignments) => {
-                property::register(&mut context, command.noun, selection.clone(), &assignments).await?;
-                let verb = Verb::SetProperties(assignments);
-                change::change(&mut context, command.noun, selection, verb).await
+                property::register(&mut context, noun, selection.clone(), &assignments).await?;
+                change::change(&mut context, noun, selection, Verb::SetProperties(assignments)).await
             }
-            Verb::Assign(kinds) => {
-                property::assign(&mut context, command.noun, selection, &kinds, Does::Create).await
+            Verb::Assign { kinds, undo } => {
+                let does = if undo { Does::Delete } else { Does::Create };
+                property::assign(&mut context, noun, selection, &kinds, does).await
             }
-            Verb::Unassign(kinds) => {
-                property::assign(&mut context, command.noun, selection, &kinds, Does::Delete).await
+            Verb::Can(pattern) => grant::can(&mut context, noun, selection, pattern).await,
+            Verb::Ssl(assignments) => setting::ssl(&mut context, assignments).await,
+            Verb::Explain => explain::explain(&mut context, noun, selection).await,
+            verb if noun.object == action::Object::Config => {
+                setting::change(&mut context, noun, selection, verb).await
             }
-            Verb::Explain => explain::explain(&mut context, command.noun, selection).await,
-            verb => change::change(&mut context, command.noun, selection, verb).await,
+            verb => change::change(&mut context, noun, selection, verb).await,
         }
     }
 
-    async fn api(&mut self) -> Result<&mut Api, Error> {
+    /// The connection; it is made now if it was not needed before.
+    pub(crate) async fn api(&mut self) -> Result<&mut Api, Error> {
         if self.api.is_none() {
             self.api = Some(Api::open(&self.settings).await?);
         }
@@ -108,83 +142,54 @@ impl<'a> Runner<'a> {
 
     async fn version(&mut self) -> Result<(), Error> {
         let info = self.api().await?.info().await?;
-        let database = info.members.get("version").and_then(|v| v.get("database"));
-        let database = database.and_then(serde_json::Value::as_str).unwrap_or("Unknown");
-        let text = format!("{database}\nqa4 {}\n", env!("CARGO_PKG_VERSION"));
-        write(self.out, &text)
+        let version = |part: &str| {
+            let text = info.members.get("version").and_then(|v| v.get(part))?.as_str()?;
+            Some(text.to_owned())
+        };
+        let database = version("database").unwrap_or_else(|| "Unknown".to_owned());
+        let api = version("api").unwrap_or_else(|| "Unknown".to_owned());
+        self.write(&format!("{database}\nqa4 {}\nAPI {api}\n", env!("CARGO_PKG_VERSION")))
     }
 
-    /// Runs the lines of a script, or of somebody who types.
-    ///
-    /// The result is the error of the first line that failed, or with `--keep-going` the one with the highest
-    /// exit code, together with the name and number of its line.
-    pub async fn script(&mut self, name: &str, lines: &mut dyn BufRead) -> Result<(), (String, Error)> {
-        self.interactive = name == TERMINAL;
-        let mut worst: Option<(String, Error)> = None;
-        let mut number = 0;
-        loop {
-            if self.interactive {
-                eprint!("> ");
-            }
-            let first = number + 1;
-            let text = match logical_line(lines, &mut number) {
-                Ok(Some(text)) => text,
-                Ok(None) => break,
-                Err(error) => return Err((format!("{name}:{first}: "), Error::Usage(error.to_string()))),
-            };
-            let error = match self.line(&Line::from_text(&text)).await {
-                Ok(true) => continue,
-                Ok(false) => break,
-                Err(error) => error,
-            };
-            if self.interactive {
-                eprintln!("qa4: {error}");
-            } else if !self.options.keep_going {
-                return Err((format!("{name}:{first}: "), error));
-            } else {
-                eprintln!("qa4: {name}:{first}: {error}");
-            }
-            if worst.as_ref().is_none_or(|(_, w)| w.exit_code() < error.exit_code()) {
-                worst = Some((format!("{name}:{first}: "), error));
-            }
+    /// `password`: the own one, after a look at who asks.
+    async fn password(&mut self) -> Result<(), Error> {
+        if self.mode == Mode::Script {
+            return Err(Error::Usage("`password` asks questions, which a script cannot answer".to_owned()));
         }
-        worst.map_or(Ok(()), Err)
+        let api = self.api().await?;
+        if !api.is_known_by_kernel() {
+            let current = ask_password("Current password: ")?;
+            api.log_in_with(&current).await?;
+        }
+        let new = new_password()?;
+        change::own_password(api, &new).await?;
+        api.remember_password(&new);
+        Ok(())
+    }
+
+    /// Writes a result.
+    pub(crate) fn write(&mut self, text: &str) -> Result<(), Error> {
+        write(self.out, text)
+    }
+
+    /// Tells an error, with the place in the script where it happened.
+    pub(crate) fn complain(&self, place: &str, error: &Error) {
+        complain(self.settings.style.format, place, error);
+    }
+
+    /// The options of the program.
+    pub const fn options(&self) -> &'a Options {
+        self.options
     }
 }
 
-/// The name of a script that is typed.
-pub const TERMINAL: &str = "terminal";
-
-/// Whether standard input is somebody who types.
-pub fn is_typed() -> bool {
-    io::stdin().is_terminal()
-}
-
-/// One command: comments are left out, a backslash at the end continues on the next line.
-fn logical_line(lines: &mut dyn BufRead, number: &mut usize) -> io::Result<Option<String>> {
-    let mut text = String::new();
-    loop {
-        let mut line = String::new();
-        if lines.read_line(&mut line)? == 0 {
-            return Ok((!text.is_empty()).then_some(text));
-        }
-        *number += 1;
-        let line = line.trim_end_matches(['\n', '\r']);
-        if let Some(continued) = line.strip_suffix('\\') {
-            text.push_str(continued);
-            text.push(' ');
-            continue;
-        }
-        text.push_str(without_comment(line));
-        return Ok(Some(text));
+/// Tells an error: as JSON beside results in JSON, otherwise as a sentence.
+pub(crate) fn complain(format: Format, place: &str, error: &Error) {
+    match (format, error) {
+        (_, Error::Told(_)) => {}
+        (Format::Json | Format::JsonLines, _) => eprintln!("{}", error.json()),
+        _ => eprintln!("qa4: {place}{error}"),
     }
-}
-
-/// `#` begins a comment at the start of a line or after a blank, outside quotes.
-fn without_comment(line: &str) -> &str {
-    let begins = |at: usize| line.get(..at).is_some_and(|before| before.is_empty() || before.ends_with(' '));
-    let comment = outside_quotes(line).find(|(at, c)| *c == '#' && begins(*at));
-    comment.and_then(|(at, _)| line.get(..at)).unwrap_or(line)
 }
 
 /// The selection in the API's names. An image is also found by the name that its file had before the import.
@@ -223,36 +228,55 @@ impl Context<'_> {
         if self.options.force {
             return Ok(());
         }
-        if !self.interactive {
+        if self.mode != Mode::Shell {
             return Err(Error::Unconfirmed(format!(
                 "{question} Select some, or add --force for all of them"
             )));
         }
+        self.ask(question)
+    }
+
+    /// Asks for a yes where somebody is there; scripts go on.
+    pub(crate) fn confirm_if_asked(&self, question: &str) -> Result<(), Error> {
+        if self.options.force || self.mode == Mode::Script || !stdin().is_terminal() {
+            return Ok(());
+        }
+        self.ask(question)
+    }
+
+    fn ask(&self, question: &str) -> Result<(), Error> {
         match ask_line(&format!("{question} y/n: "))?.to_ascii_lowercase().as_str() {
             "y" | "yes" => Ok(()),
             _ => Err(Error::Unconfirmed("nothing was changed".to_owned())),
+        }
+    }
+
+    /// How results are printed.
+    pub(crate) const fn style(&self) -> Style {
+        self.api.settings().style
+    }
+
+    /// Prints a whole listing.
+    pub(crate) fn print(&mut self, mut listing: Listing) -> Result<(), Error> {
+        listing.choose(&self.options.columns)?;
+        let style = self.style();
+        listing.print(style, self.out)
+    }
+
+    /// Prints how many objects were reached.
+    pub(crate) fn print_total(&mut self, total: u64) -> Result<(), Error> {
+        crate::output::print_total(total, self.style(), self.out)
+    }
+
+    /// A remark for people.
+    pub(crate) fn remark(&self, text: &str) {
+        if !self.options.quiet {
+            eprintln!("qa4: {text}");
         }
     }
 }
 
 /// Writes results.
 pub(crate) fn write(out: &mut dyn Write, text: &str) -> Result<(), Error> {
-    out.write_all(text.as_bytes()).map_err(|e| Error::Usage(format!("cannot write the result: {e}")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn scripts_have_comments_and_continued_lines() {
-        let mut text = &b"# all\nvm get \\\n name # names\nvm name='a #b' get\n\n"[..];
-        let mut number = 0;
-        let mut lines = Vec::new();
-        while let Some(line) = logical_line(&mut text, &mut number).unwrap() {
-            lines.push(line);
-        }
-        assert_eq!(lines, ["", "vm get   name ", "vm name='a #b' get", ""]);
-        assert_eq!(number, 5);
-    }
+    out.write_all(text.as_bytes()).map_err(unwritten)
 }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 use crate::error::Error;
@@ -56,6 +57,21 @@ fn authorities(ca: Option<&Path>) -> Result<RootCertStore, Error> {
         return Err(unusable(&"it holds none"));
     }
     Ok(store)
+}
+
+/// Checks that a certificate and a key are PEM and belong together.
+pub(crate) fn check_pair(certificate: &str, key: &str) -> Result<(), Error> {
+    let wrong = |part: &str, e: &dyn std::fmt::Display| Error::Usage(format!("{part}: {e}"));
+    let chain = CertificateDer::pem_slice_iter(certificate.as_bytes())
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|e| wrong("cert", &e))?;
+    if chain.is_empty() {
+        return Err(wrong("cert", &"the file holds no certificate in PEM"));
+    }
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|e| wrong("key", &e))?;
+    let key =
+        aws_lc_rs::default_provider().key_provider.load_private_key(key).map_err(|e| wrong("key", &e))?;
+    CertifiedKey::new(chain, key).keys_match().map_err(|e| wrong("cert and key do not belong together", &e))
 }
 
 /// Accepts every certificate: `--insecure`.

@@ -122,6 +122,11 @@ impl Connection {
         tokio::time::timeout(limit, exchange).await.map_err(|_| Error::Timeout(limit.as_secs()))?
     }
 
+    /// Whether the other side has ended it.
+    pub fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
     /// Where it leads, for messages.
     pub fn place(&self) -> &str {
         &self.place

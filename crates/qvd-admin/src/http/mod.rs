@@ -183,7 +183,7 @@ async fn info(State(app): State<Arc<App>>) -> Response {
         let members = json!({
             "server_datetime": execute::server_datetime(),
             "multitenant": u8::from(values.flag("wat.multitenant").map_err(internal)?),
-            "version": {"database": version},
+            "version": {"database": version, "api": env!("CARGO_PKG_VERSION")},
             "public_configuration": public,
             "auth": {"separators": separators.chars().map(String::from).collect::<Vec<_>>()},
             "hypervisor": values.text("vm.hypervisor").map_err(internal)?,

@@ -160,7 +160,7 @@ impl Installation {
         let arguments: Vec<&str> = arguments.iter().copied().chain(["--format", "JSON"]).collect();
         let text = self.qa4(&arguments).await.unwrap();
         let value: Value = serde_json::from_str(&text).unwrap();
-        value["rows"].as_array().unwrap().clone()
+        value.as_array().unwrap().clone()
     }
 
     /// One request by hand on the Unix socket, with HTTP status and answer.
