@@ -1,7 +1,9 @@
 //! Host rows: registration, heartbeat, states.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
+use qvd_logic::cluster::Promise;
 use qvd_model::event::ObjectKind;
 use qvd_model::{HostCommand, HostId, HostState, notify};
 
@@ -26,14 +28,27 @@ const ADD_COUNTERS: Sql = Sql::new(
 );
 const CLAIM: Sql = Sql::new(
     "claim the host row",
-    "UPDATE host_runtimes SET incarnation = incarnation + 1, state = 'starting', pid = $2, ok_ts = now(), \
-     usable_ram = $3, usable_cpu = $4, hypervisors = $5 WHERE host_id = $1 RETURNING incarnation",
+    "UPDATE host_runtimes SET incarnation = incarnation + 1, state = 'starting', ok_ts = now(), pid = $2, \
+     lease_seconds = $3, storage = $4, beat_seconds = $5, usable_ram = $6, usable_cpu = $7, hypervisors = $8 \
+     WHERE host_id = $1 RETURNING incarnation, \
+     EXISTS (SELECT FROM host_runtimes AS o WHERE o.host_id <> $1 AND o.incarnation > 0) AS peers",
+);
+const STANDING: Sql = Sql::new(
+    "read what the host row promises",
+    "SELECT lease_seconds, \
+     EXISTS (SELECT FROM host_runtimes AS o WHERE o.host_id <> $1 AND o.incarnation > 0) AS peers \
+     FROM host_runtimes WHERE host_id = $1",
 );
 const HEARTBEAT: Sql = Sql::new(
     "write the heartbeat",
-    "UPDATE host_runtimes SET ok_ts = now(), pid = $3 \
-     WHERE host_id = $1 AND incarnation = $2 AND state <> 'lost' RETURNING state, blocked, cmd, \
-     extract(epoch FROM now())::double precision AS now",
+    "UPDATE host_runtimes SET ok_ts = now(), pid = $2, lease_seconds = $3, storage = $4, beat_seconds = $5 \
+     WHERE host_id = $1 AND incarnation = $6 AND state <> 'lost' RETURNING blocked, cmd, \
+     extract(epoch FROM now())::double precision AS now, \
+     EXISTS (SELECT FROM host_runtimes AS o WHERE o.host_id <> $1 AND o.incarnation > 0) AS peers",
+);
+const IS_LOST: Sql = Sql::new(
+    "read whether the host was given up",
+    "SELECT state = 'lost' AND incarnation = $2 AS lost FROM host_runtimes WHERE host_id = $1",
 );
 const SET_STATE: Sql = Sql::new(
     "set the host's state",
@@ -54,6 +69,13 @@ const COUNTS: Sql = Sql::new(
     "count VMs by state",
     "SELECT vm_state, count(*) FROM vm_runtimes GROUP BY vm_state ORDER BY vm_state",
 );
+const HOSTS: Sql = Sql::new(
+    "read how hosts are",
+    "SELECT h.name, r.state, CASE WHEN r.state IN ('starting', 'running', 'stopping') \
+     AND extract(epoch FROM now() AT TIME ZONE 'UTC' - r.ok_ts) > 3 * coalesce(r.beat_seconds, 5) \
+     THEN extract(epoch FROM now() AT TIME ZONE 'UTC' - r.ok_ts)::bigint END AS silent \
+     FROM hosts AS h JOIN host_runtimes AS r ON r.host_id = h.id ORDER BY h.id",
+);
 const FAILURES: Sql = Sql::new(
     "read what failed",
     "SELECT vms.name, r.failure_text FROM vm_runtimes AS r JOIN vms ON vms.id = r.vm_id \
@@ -67,12 +89,15 @@ pub(crate) const ALL: &[Sql] = &[
     ADD_RUNTIME,
     ADD_COUNTERS,
     CLAIM,
+    STANDING,
     HEARTBEAT,
+    IS_LOST,
     SET_STATE,
     TAKE_COMMAND,
     GIVE_STOP,
     STATE,
     COUNTS,
+    HOSTS,
     FAILURES,
 ];
 
@@ -94,17 +119,46 @@ pub struct Incarnation {
     pub number: i64,
 }
 
+/// What a registration and each heartbeat write.
+#[derive(Debug, Clone, Copy)]
+pub struct Beat<'a> {
+    /// The daemon's process.
+    pub pid: i32,
+    /// What the node promises about its VMs.
+    pub promise: Promise,
+    /// The storage with its heartbeat file; stored only where that counts.
+    pub storage: Option<&'a str>,
+    /// The period of heartbeats.
+    pub period: Duration,
+}
+
 /// What a heartbeat found in the row.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Heartbeat {
-    /// The host's state.
-    pub state: HostState,
-    /// Whether an administrator blocked it.
-    pub blocked: bool,
-    /// A command that waits.
-    pub command: Option<HostCommand>,
-    /// The database's clock, seconds since 1970.
-    pub now: f64,
+pub enum Heartbeat {
+    /// It is still ours.
+    Own {
+        /// Whether an administrator blocked the host.
+        blocked: bool,
+        /// A command that waits.
+        command: Option<HostCommand>,
+        /// The database's clock, seconds since 1970.
+        now: f64,
+        /// Whether there are other hosts that ever ran.
+        peers: bool,
+    },
+    /// Other nodes gave this one up.
+    Lost,
+    /// Another daemon registered under our name, or the host was deleted.
+    Superseded,
+}
+
+/// What the row says before a node registers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Whether an earlier life of the node promised to keep the deadlines of a lease.
+    pub bound: bool,
+    /// Whether there are other hosts that ever ran.
+    pub peers: bool,
 }
 
 /// Capacity figures of a claim.
@@ -167,34 +221,62 @@ pub async fn register(
         .await
 }
 
-/// Takes the row for a new life of the daemon, in state `starting`. `None` if the host has no runtime row.
+/// What the row of a host says before its node registers.
+pub async fn standing(database: &Database, host: HostId) -> Result<Option<Standing>, Error> {
+    let client = database.client().await?;
+    let row = STANDING.query_opt(&client, &[&host.0]).await?;
+    row.map(|row| {
+        let lease: Option<f64> = STANDING.column(&row, "lease_seconds")?;
+        Ok(Standing { bound: lease.is_some(), peers: STANDING.column(&row, "peers")? })
+    })
+    .transpose()
+}
+
+/// Takes the row for a new life of the daemon, in state `starting`, and tells whether there are other hosts. `None` if
+/// the host has no runtime row.
 pub async fn claim(
     database: &Database,
     host: HostId,
-    pid: i32,
+    beat: Beat<'_>,
     capacity: Capacity<'_>,
-) -> Result<Option<Incarnation>, Error> {
+) -> Result<Option<(Incarnation, bool)>, Error> {
     let client = database.client().await?;
+    let (lease, storage, period) = promised(beat);
+    let Capacity { ram, cpu, hypervisors } = capacity;
     let row = CLAIM
-        .query_opt(&client, &[&host.0, &pid, &capacity.ram, &capacity.cpu, &capacity.hypervisors])
+        .query_opt(&client, &[&host.0, &beat.pid, &lease, &storage, &period, &ram, &cpu, &hypervisors])
         .await?;
-    row.map(|row| Ok(Incarnation { host, number: CLAIM.column(&row, "incarnation")? })).transpose()
-}
-
-/// Writes the heartbeat. `None`: the row is not ours any more; the node was given up or another daemon has it.
-pub async fn heartbeat(database: &Database, own: Incarnation, pid: i32) -> Result<Option<Heartbeat>, Error> {
-    let client = database.client().await?;
-    let row = HEARTBEAT.query_opt(&client, &[&own.host.0, &own.number, &pid]).await?;
     row.map(|row| {
-        let command: Option<&str> = HEARTBEAT.column(&row, "cmd")?;
-        Ok(Heartbeat {
-            state: HEARTBEAT.word(&row, "state")?,
-            blocked: HEARTBEAT.column(&row, "blocked")?,
-            command: command.and_then(|word| word.parse().ok()),
-            now: HEARTBEAT.column(&row, "now")?,
-        })
+        let own = Incarnation { host, number: CLAIM.column(&row, "incarnation")? };
+        Ok((own, CLAIM.column(&row, "peers")?))
     })
     .transpose()
+}
+
+/// Writes the heartbeat.
+pub async fn heartbeat(database: &Database, own: Incarnation, beat: Beat<'_>) -> Result<Heartbeat, Error> {
+    let client = database.client().await?;
+    let (lease, storage, period) = promised(beat);
+    let (host, number) = (own.host.0, own.number);
+    let row = HEARTBEAT.query_opt(&client, &[&host, &beat.pid, &lease, &storage, &period, &number]).await?;
+    let Some(row) = row else {
+        let row = IS_LOST.query_opt(&client, &[&host, &number]).await?;
+        let lost = row.map_or(Ok(false), |row| IS_LOST.column(&row, "lost"))?;
+        return Ok(if lost { Heartbeat::Lost } else { Heartbeat::Superseded });
+    };
+    let command: Option<&str> = HEARTBEAT.column(&row, "cmd")?;
+    Ok(Heartbeat::Own {
+        blocked: HEARTBEAT.column(&row, "blocked")?,
+        command: command.and_then(|word| word.parse().ok()),
+        now: HEARTBEAT.column(&row, "now")?,
+        peers: HEARTBEAT.column(&row, "peers")?,
+    })
+}
+
+/// A promise as columns.
+fn promised(beat: Beat<'_>) -> (Option<f64>, Option<&str>, f64) {
+    let lease = beat.promise.lease.map(|lease| lease.as_secs_f64());
+    (lease, beat.storage.filter(|_| beat.promise.file), beat.period.as_secs_f64())
 }
 
 /// Writes the state of the node and its event.
@@ -266,21 +348,41 @@ pub async fn state(database: &Database, host: HostId) -> Result<Option<HostState
     row.map(|row| STATE.word(&row, "state")).transpose()
 }
 
-/// The VMs of an installation at a glance.
+/// A host at a glance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostGlance {
+    /// Its name.
+    pub name: String,
+    /// What its daemon says, or others of it.
+    pub state: HostState,
+    /// For how many seconds it has had no heartbeat, if it is suspect.
+    pub silent: Option<i64>,
+}
+
+/// An installation at a glance.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Census {
+    /// Its hosts.
+    pub hosts: Vec<HostGlance>,
     /// How many VMs are in each state.
     pub states: Vec<(String, i64)>,
     /// VMs that failed last, newest first: name, and why.
     pub failures: Vec<(String, String)>,
 }
 
-/// Counts VMs and tells which failed.
+/// Tells how hosts are, counts VMs and tells which failed.
 pub async fn census(database: &Database) -> Result<Census, Error> {
     let client = database.client().await?;
     let mut census = Census::default();
     for row in COUNTS.query(&client, &[]).await? {
         census.states.push((COUNTS.column(&row, "vm_state")?, COUNTS.column(&row, "count")?));
+    }
+    for row in HOSTS.query(&client, &[]).await? {
+        census.hosts.push(HostGlance {
+            name: HOSTS.column(&row, "name")?,
+            state: HOSTS.word(&row, "state")?,
+            silent: HOSTS.column(&row, "silent")?,
+        });
     }
     for row in FAILURES.query(&client, &[]).await? {
         census.failures.push((FAILURES.column(&row, "name")?, FAILURES.column(&row, "failure_text")?));

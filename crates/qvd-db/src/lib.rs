@@ -4,6 +4,7 @@
 //! against the migrated schema. Multi-statement changes run through [`Database::transaction`].
 
 pub mod admin;
+pub mod cluster;
 pub mod commands;
 pub mod configs;
 mod database;
@@ -29,6 +30,7 @@ pub use takeover::TakenOver;
 pub fn statements() -> impl Iterator<Item = (&'static str, Sql)> {
     let of = |module, statements: &'static [Sql]| statements.iter().map(move |sql| (module, *sql));
     of("commands", commands::ALL)
+        .chain(of("cluster", cluster::ALL))
         .chain(of("configs", configs::ALL))
         .chain(of("database", database::ALL))
         .chain(of("events", events::ALL))

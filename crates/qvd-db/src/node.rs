@@ -9,14 +9,16 @@ use qvd_model::event::ObjectKind;
 use qvd_model::{DiId, Failure, Generation, HostId, OsfId, TenantId, UserId, VmId, VmState};
 
 use crate::events::{self, Actor, Event};
+use crate::hosts::Incarnation;
 use crate::{Database, Error, Session, Sql};
 
-// Claims the pending starts of a host's stopped VMs. `$1` host.
+// Claims the pending starts of a host's stopped VMs, for the daemon that has the host row. `$1` host, `$2` incarnation.
 const CLAIM_STARTS: Sql = Sql::new(
     "claim starts",
     "UPDATE vm_runtimes SET vm_cmd = NULL, vm_state = 'starting', \
     vm_state_ts = extract(epoch FROM now())::integer, failure_code = NULL, failure_text = NULL, failure_ts = NULL, \
     start_step = NULL FROM vms WHERE vms.id = vm_id AND host_id = $1 AND vm_cmd = 'start' AND vm_state = 'stopped' \
+    AND EXISTS (SELECT FROM host_runtimes AS h WHERE h.host_id = $1 AND h.incarnation = $2 AND h.state <> 'lost') \
     RETURNING vm_id, generation, vms.name",
 );
 
@@ -211,12 +213,12 @@ pub(crate) const ALL: &[Sql] = &[
 pub async fn claim_starts(
     database: &Database,
     actor: &Actor,
-    host: HostId,
+    own: Incarnation,
 ) -> Result<Vec<(VmId, Generation)>, Error> {
     let mut client = database.client().await?;
     let during = Error::during("claim starts");
     let tx = client.build_transaction().start().await.map_err(&during)?;
-    let rows = CLAIM_STARTS.query(&tx, &[&host.0]).await?;
+    let rows = CLAIM_STARTS.query(&tx, &[&own.host.0, &own.number]).await?;
     let mut claims = Vec::with_capacity(rows.len());
     for row in &rows {
         let (vm, generation) = claimed(&CLAIM_STARTS, row)?;

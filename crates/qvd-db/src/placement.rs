@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use qvd_logic::cluster::Limits;
 use qvd_logic::placement::{self, Candidate, Unfit, Weights};
 use qvd_model::event::ObjectKind;
 use qvd_model::{Failure, FailureCode, HostId, VmCommand, VmId, VmState, notify};
@@ -18,7 +19,7 @@ const VM: Sql = Sql::new(
 const CANDIDATES: Sql = Sql::new(
     "read the hosts",
     "SELECT h.id, h.name, h.backend, r.blocked, r.state, r.hypervisors, \
-     extract(epoch FROM now() AT TIME ZONE 'UTC' - r.ok_ts)::double precision AS age, \
+     r.beat_seconds, extract(epoch FROM now() AT TIME ZONE 'UTC' - r.ok_ts)::double precision AS age, \
      coalesce(r.usable_ram, 0)::double precision AS ram, coalesce(r.usable_cpu, 0)::double precision AS cpu, \
      (SELECT count(*) FROM vm_runtimes AS v WHERE v.host_id = h.id)::integer AS vms \
      FROM hosts AS h JOIN host_runtimes AS r ON r.host_id = h.id ORDER BY h.id",
@@ -166,6 +167,8 @@ async fn candidates(session: &impl Session) -> Result<Vec<Candidate>, Error> {
             let age: Option<f64> = CANDIDATES.column(row, "age")?;
             let hypervisors: Option<String> = CANDIDATES.column(row, "hypervisors")?;
             let vms: i32 = CANDIDATES.column(row, "vms")?;
+            let period: Option<f64> = CANDIDATES.column(row, "beat_seconds")?;
+            let period = period.and_then(|period| Duration::try_from_secs_f64(period).ok());
             Ok(Candidate {
                 host: HostId(CANDIDATES.column(row, "id")?),
                 name: CANDIDATES.column(row, "name")?,
@@ -174,6 +177,7 @@ async fn candidates(session: &impl Session) -> Result<Vec<Candidate>, Error> {
                 state: CANDIDATES.word(row, "state")?,
                 // A clock that jumped back makes the heartbeat lie in the future: it is fresh.
                 heartbeat_age: age.map(|age| Duration::try_from_secs_f64(age).unwrap_or_default()),
+                suspect_after: period.map_or(placement::SUSPECT_AFTER, Limits::suspect_after),
                 hypervisors: hypervisors.map(|list| list.split(',').map(|h| h.trim().to_owned()).collect()),
                 ram: CANDIDATES.column(row, "ram")?,
                 cpu: CANDIDATES.column(row, "cpu")?,

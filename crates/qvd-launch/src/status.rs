@@ -82,6 +82,17 @@ async fn desktops(layout: &Layout, out: &mut impl Write) -> Result<bool> {
     };
     match qvd_db::hosts::census(&Database::new(&settings)?).await {
         Ok(census) => {
+            let mut good = true;
+            for host in &census.hosts {
+                write!(out, "  host        {} is {}", host.name, host.state)?;
+                match host.silent {
+                    Some(silent) => {
+                        good = false;
+                        writeln!(out, ", but suspect: no heartbeat for {silent} s, so it gets no new VMs")?;
+                    }
+                    None => writeln!(out)?,
+                }
+            }
             let counts: Vec<String> = census.states.iter().map(|(state, n)| format!("{n} {state}")).collect();
             writeln!(
                 out,
@@ -91,7 +102,7 @@ async fn desktops(layout: &Layout, out: &mut impl Write) -> Result<bool> {
             for (name, failure) in &census.failures {
                 writeln!(out, "    {name}: {failure}")?;
             }
-            Ok(true)
+            Ok(good)
         }
         Err(error) => {
             writeln!(out, "  VMs         unknown: {error}")?;

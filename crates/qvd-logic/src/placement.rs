@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use qvd_model::{HostId, HostState};
 
-/// A host without a heartbeat for this long is suspect and gets no new VM.
+/// A host without a heartbeat for this long is suspect, where its daemon does not tell how often it writes one.
 pub const SUSPECT_AFTER: Duration = Duration::from_secs(15);
 
 /// What is known of a host.
@@ -26,6 +26,8 @@ pub struct Candidate {
     pub state: HostState,
     /// Age of its last heartbeat, if it ever had one.
     pub heartbeat_age: Option<Duration>,
+    /// Age at which it is suspect and gets no new VM.
+    pub suspect_after: Duration,
     /// The hypervisors it offers; `None` where its daemon does not tell.
     pub hypervisors: Option<Vec<String>>,
     /// Memory in MB.
@@ -87,7 +89,7 @@ impl Candidate {
         if self.state != HostState::Running {
             return Err(Unfit::NotRunning(self.state));
         }
-        if self.heartbeat_age.is_none_or(|age| age > SUSPECT_AFTER) {
+        if self.heartbeat_age.is_none_or(|age| age > self.suspect_after) {
             return Err(Unfit::Suspect(self.heartbeat_age));
         }
         match &self.hypervisors {
@@ -145,6 +147,7 @@ mod tests {
             blocked: false,
             state: HostState::Running,
             heartbeat_age: Some(Duration::from_secs(1)),
+            suspect_after: SUSPECT_AFTER,
             hypervisors: Some(vec!["lxc".to_owned()]),
             ram: 16000.0,
             cpu: 8000.0,

@@ -44,6 +44,8 @@ words! {
         Cancelled = "cancelled",
         /// The node gave the VM up, or lost it.
         Fenced = "fenced",
+        /// Its host was given up by the others.
+        NodeLost = "node_lost",
         /// A configuration value is wrong.
         Configuration = "configuration",
         /// No HKD takes the command.
@@ -95,6 +97,7 @@ impl FailureCode {
             Self::XSessionFailed => "Read the session's log inside the desktop.",
             Self::Cancelled => "Start it again if that was not intended.",
             Self::Fenced => "It may be started again, on another host.",
+            Self::NodeLost => "Start it again; it will run on another host.",
             Self::Configuration => "Correct the value.",
             Self::NodeNotRunning => "Start qvd-hkd on that host.",
             Self::DatabaseAway => {

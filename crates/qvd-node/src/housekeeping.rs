@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use qvd_db::{Listener, hosts, node as rows};
+use qvd_db::hosts::{self, Heartbeat};
+use qvd_db::{Listener, node as rows};
 use qvd_hypervisor::storage;
 use qvd_model::{HostCommand, notify};
 use qvd_runtime::Drain;
@@ -78,7 +79,7 @@ async fn take_commands(node: &Arc<Node>) -> Result<(), qvd_db::Error> {
             None => reconcile::clean_orphan(node, vm, generation),
         }
     }
-    for (vm, generation) in rows::claim_starts(&node.database, &node.actor, node.own.host).await? {
+    for (vm, generation) in rows::claim_starts(&node.database, &node.actor, node.own).await? {
         node.take(vm, generation, Origin::Claimed);
     }
     Ok(())
@@ -96,16 +97,15 @@ async fn follow_configuration(node: Arc<Node>, mut bell: qvd_db::Doorbell) {
 
 /// Writes the heartbeat, and takes the commands to the host that it finds.
 async fn beat(node: Arc<Node>, mut bell: qvd_db::Doorbell, stop: CancellationToken) {
-    let pid = nix::unistd::getpid().as_raw();
     loop {
-        match hosts::heartbeat(&node.database, node.own, pid).await {
-            Ok(Some(beat)) => {
-                warn_of_skew(beat.now);
-                if beat.command == Some(HostCommand::Stop) {
+        match hosts::heartbeat(&node.database, node.own, crate::beat(&node.config.now())).await {
+            Ok(Heartbeat::Own { command, now, .. }) => {
+                warn_of_skew(now);
+                if command == Some(HostCommand::Stop) {
                     obey_stop(&node, &stop).await;
                 }
             }
-            Ok(None) => {
+            Ok(Heartbeat::Lost | Heartbeat::Superseded) => {
                 node.give_up();
                 stop.cancel();
                 return;

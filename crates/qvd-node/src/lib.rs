@@ -26,8 +26,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
-use qvd_db::hosts::{self, Capacity, Host, Incarnation};
+use qvd_db::hosts::{self, Beat, Capacity, Host, Incarnation};
 use qvd_db::{Database, Listener, Settings};
+use qvd_logic::cluster::Promise;
 use qvd_model::HostState;
 use qvd_runtime::config::Row;
 use qvd_runtime::{Config, Drain, Values};
@@ -73,7 +74,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
         return Err(Error::Unfit(findings));
     }
     allow_watches();
-    let own = claim(&database, &host).await?;
+    let own = claim(&database, &host, &values).await?;
     let records = Records::new(&values.path("path.run")?)?;
     let network = Network::set_up(&values, &known_desktops(&records, &values)?).await?;
     let node = Node::new(Parts {
@@ -184,12 +185,18 @@ async fn load_rows(database: &Database, config: &Config) -> Result<(), qvd_db::E
     Ok(())
 }
 
-async fn claim(database: &Database, host: &Host) -> Result<Incarnation, Error> {
+/// What this node writes at registration and with each heartbeat.
+fn beat(values: &Values) -> Beat<'static> {
+    let period = values.seconds("internal.hkd.agent.ticker.delay").unwrap_or(Duration::from_secs(5));
+    Beat { pid: nix::unistd::getpid().as_raw(), promise: Promise::default(), storage: None, period }
+}
+
+async fn claim(database: &Database, host: &Host, values: &Values) -> Result<Incarnation, Error> {
     let figures = Figures::measure()
         .map_err(|source| Error::Io { operation: "measure memory and processors".to_owned(), source })?;
     let capacity = Capacity { ram: figures.ram, cpu: figures.cpu, hypervisors: HYPERVISORS };
-    let own = hosts::claim(database, host.id, nix::unistd::getpid().as_raw(), capacity).await?;
-    own.ok_or_else(|| {
+    let own = hosts::claim(database, host.id, beat(values), capacity).await?;
+    own.map(|(own, _)| own).ok_or_else(|| {
         Error::Unfit(vec![format!("host {} has no runtime row; delete and create it again", host.id)])
     })
 }

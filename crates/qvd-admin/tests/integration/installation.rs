@@ -10,7 +10,7 @@ use clap::Parser;
 use qvd_cli::error::Error as CliError;
 use qvd_cli::options::Options;
 use qvd_db::deploy::{Deployment, deploy};
-use qvd_db::hosts::{self, Capacity};
+use qvd_db::hosts::{self, Beat, Capacity};
 use qvd_db::{Database, Settings};
 use qvd_model::HostState;
 use qvd_runtime::Config;
@@ -187,9 +187,9 @@ impl Installation {
         let host = hosts::find(&database, name).await.unwrap().unwrap();
         let capacity = Capacity { ram: 4000.0, cpu: 4000.0, hypervisors: "lxc" };
         let pid = i32::try_from(std::process::id()).unwrap();
-        let own = hosts::claim(&database, host.id, pid, capacity).await.unwrap().unwrap();
+        let beat = Beat { pid, promise: Default::default(), storage: None, period: Duration::from_secs(5) };
+        let (own, _) = hosts::claim(&database, host.id, beat, capacity).await.unwrap().unwrap();
         hosts::set_state(&database, own, name, HostState::Running).await.unwrap();
-        hosts::heartbeat(&database, own, pid).await.unwrap();
     }
 
     /// Runs a statement as the owner of the database: what a daemon would have written.

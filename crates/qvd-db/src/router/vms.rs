@@ -17,7 +17,8 @@ const DESKTOP: Sql = Sql::new(
     "read the VM",
     "SELECT vms.name, vms.user_id, coalesce(r.blocked, false) AS blocked, r.vm_state, r.vm_cmd, r.start_step, \
      r.failure_code, r.failure_text, r.vm_address, r.vm_vma_port, r.vm_x_port, r.vma_secret, \
-     coalesce(h.state = 'running' AND h.ok_ts > now() AT TIME ZONE 'UTC' - interval '15 seconds', false) AS alive \
+     coalesce(h.state = 'running' AND extract(epoch FROM now() AT TIME ZONE 'UTC' - h.ok_ts) \
+     <= 3 * coalesce(h.beat_seconds, 5), false) AS alive \
      FROM vms JOIN vm_runtimes AS r ON r.vm_id = vms.id LEFT JOIN host_runtimes AS h ON h.host_id = r.host_id \
      WHERE vms.id = $1",
 );

@@ -65,7 +65,14 @@ const ADDED: [(&str, &[&str]); 12] = [
     ),
     (
         "table host_runtimes",
-        &["column incarnation bigint! = 0", "column hypervisors text", "column l7r_instance text"],
+        &[
+            "column incarnation bigint! = 0",
+            "column hypervisors text",
+            "column l7r_instance text",
+            "column lease_seconds double precision",
+            "column beat_seconds double precision",
+            "column storage text",
+        ],
     ),
     ("table ssl_configs", &["trigger ssl_config_trigger insert or update or delete ssl_config_notify"]),
 ];

@@ -8,6 +8,7 @@
 )]
 
 mod base;
+mod cluster;
 mod deployment;
 mod initial;
 mod inventory;

@@ -3,10 +3,12 @@
 use crate::Scratch;
 
 /// What the node daemon runs of the statements about hosts; the others belong to whoever administers.
-const OWN_HOST: [&str; 6] = [
+const OWN_HOST: [&str; 8] = [
     "find the host row",
     "claim the host row",
+    "read what the host row promises",
     "write the heartbeat",
+    "read whether the host was given up",
     "set the host's state",
     "take the host's command",
     "read the host's state",
@@ -16,7 +18,7 @@ const OWN_HOST: [&str; 6] = [
 fn runs(role: &str, module: &str, statement: &str) -> bool {
     match (role, module) {
         (_, "database" | "events") => true,
-        ("qvd_node", "node") => true,
+        ("qvd_node", "node" | "cluster") => true,
         ("qvd_node", "hosts") => OWN_HOST.contains(&statement),
         ("qvd_node" | "qvd_l7r", "configs") => statement == "read the configuration",
         ("qvd_l7r", "router" | "placement" | "commands") => true,

@@ -212,6 +212,8 @@ pub(super) const HOST: Entity = Entity {
         field("backend", Kind::Switch, "runs VMs").optional(&[]).updated(&["host.update.*"]),
         field("state", Kind::Word(HOST_STATES), "stopped, starting, running, stopping or lost")
             .see(&["host.see.state"]),
+        field("suspect", Kind::Text(127), "why it gets no new VMs at the moment, if its heartbeat is late")
+            .see(&["host.see.state"]),
         HOST_CREATION[0],
         HOST_CREATION[1],
         HOST_CREATION[2],
@@ -224,7 +226,17 @@ pub(super) const HOST: Entity = Entity {
     tenancy: Tenancy::None,
     key: "name",
     selectors: &[],
-    columns: &["id", "name", "blocked", "address", "frontend", "backend", "state", "number_of_vms_connected"],
+    columns: &[
+        "id",
+        "name",
+        "blocked",
+        "address",
+        "frontend",
+        "backend",
+        "state",
+        "suspect",
+        "number_of_vms_connected",
+    ],
 };
 
 const OSF_CREATION: [Field; 3] = creation([&["osf.see.creation-date"], &["osf.see.created-by"]]);

@@ -193,6 +193,13 @@ pub(super) const HOST: Relation = Relation {
             ("backend", "hosts.backend"),
             ("state", "host_runtimes.state"),
             (
+                "suspect",
+                "(CASE WHEN host_runtimes.state IN ('starting', 'running', 'stopping') \
+                 AND extract(epoch FROM now() AT TIME ZONE 'UTC' - host_runtimes.ok_ts) \
+                 > 3 * coalesce(host_runtimes.beat_seconds, 5) THEN 'no heartbeat for ' || \
+                 extract(epoch FROM now() AT TIME ZONE 'UTC' - host_runtimes.ok_ts)::bigint || ' s' END)",
+            ),
+            (
                 "number_of_vms_connected",
                 "(SELECT count(*) FROM vm_runtimes AS r WHERE r.host_id = hosts.id AND r.vm_state = 'running')::integer",
             ),
