@@ -7,6 +7,7 @@ use qvd_model::action::{Object, Status, Verb, action_for};
 use qvd_model::filter::{Filter, json};
 use serde_json::{Map, Value, json};
 
+use crate::completion::Names;
 use crate::error::Error;
 use crate::options::{Credentials, Place, Settings};
 use crate::session::Session;
@@ -18,6 +19,8 @@ pub struct Api {
     connection: Connection,
     settings: Settings,
     session: Option<Session>,
+    /// A request was given up halfway; nothing more can be sent on this connection.
+    broken: bool,
 }
 
 /// One request.
@@ -62,7 +65,7 @@ impl Api {
                 .is_none_or(|c| c.login == s.login && (c.tenant.is_none() || c.tenant == s.tenant));
             s.place == connection.place() && same_login && s.sid.is_some()
         });
-        let mut api = Self { connection, settings: settings.clone(), session: None };
+        let mut api = Self { connection, settings: settings.clone(), session: None, broken: false };
         if !api.is_known_by_kernel() {
             api.session = session;
         }
@@ -72,6 +75,32 @@ impl Api {
     /// On the Unix socket the kernel says who we are; a session is only for somebody else.
     pub fn is_known_by_kernel(&self) -> bool {
         matches!(self.settings.place, Place::Socket(_)) && self.settings.credentials.is_none()
+    }
+
+    /// The request that was under way is given up.
+    pub fn abandon_request(&mut self) {
+        self.broken = true;
+    }
+
+    /// Whether a call can be sent without a question to somebody.
+    pub fn needs_no_question(&self) -> bool {
+        let password = self.settings.credentials.as_ref().is_some_and(|c| c.password.is_some());
+        self.is_known_by_kernel() || self.session.is_some() || password
+    }
+
+    /// The texts of a field of all objects of a kind, as far as they can be had without a question; for
+    /// completion, which stays silent about errors.
+    pub async fn names(&mut self, wanted: Names) -> Vec<String> {
+        if !self.needs_no_question() {
+            return Vec::new();
+        }
+        let Ok(call) = Call::list(wanted.object, None, &[wanted.field]) else { return Vec::new() };
+        let Ok(answer) = self.call(&call).await else { return Vec::new() };
+        let names = answer.rows.iter().filter_map(|row| row.get(wanted.field)?.as_str());
+        let mut names: Vec<String> = names.map(str::to_owned).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
     }
 
     /// Sends a call; logs in first, or again, where that is needed.
@@ -98,7 +127,8 @@ impl Api {
 
     async fn exchange(&mut self, path: &str, envelope: &Map<String, Value>) -> Result<Answer, Error> {
         let body = serde_json::to_vec(envelope).map_err(|e| Error::Usage(e.to_string()))?;
-        if self.connection.is_closed() {
+        if self.broken || self.connection.is_closed() {
+            self.broken = false;
             // The API ends idle connections; nothing of this request was sent on the old one.
             self.connection = Connection::open(&self.settings).await?;
         }

@@ -1,13 +1,15 @@
 //! `new`.
 
-use qvd_model::action::{self, Object, Tenancy, Verb as Does};
+use qvd_model::action::{self, Object, Status, Tenancy, Verb as Does};
 use qvd_model::filter::lexer::quote;
 use qvd_model::filter::{Filter, Operator};
+use qvd_model::nearest;
 use serde_json::{Map, Value as Json, json};
 
 use crate::api::{Answer, Call};
 use crate::change::arguments;
 use crate::command::{Assignment, Value};
+use crate::completion::referred;
 use crate::error::Error;
 use crate::import;
 use crate::noun::Noun;
@@ -46,8 +48,29 @@ pub(crate) async fn create(
             .collect();
         return write(context.out, &format!("would create: {} {}\n", noun.word, given.join(", ")));
     }
-    let answer = context.api.call(&call).await?;
-    print(context, answer)
+    match context.api.call(&call).await {
+        Ok(answer) => print(context, answer),
+        Err(error) => Err(suggested(context, &call.arguments, error).await),
+    }
+}
+
+/// A refusal of a name that does not exist, with the one that was probably meant.
+async fn suggested(context: &mut Context<'_>, arguments: &Map<String, Json>, error: Error) -> Error {
+    let unknown = [Status::UnknownReference.code(), Status::ForeignReference.code()];
+    let Error::Refused { code, mut message } = error else { return error };
+    if !unknown.contains(&code) {
+        return Error::Refused { code, message };
+    }
+    for (field, name) in arguments {
+        let (Some(names), Some(name)) = (referred(field), name.as_str()) else { continue };
+        let known = context.api.names(names).await;
+        if !known.iter().any(|k| k == name)
+            && let Some(meant) = nearest(name, known.iter().map(String::as_str))
+        {
+            message.push_str(&format!("; did you mean `{meant}`?"));
+        }
+    }
+    Error::Refused { code, message }
 }
 
 fn print(context: &mut Context<'_>, answer: Answer) -> Result<(), Error> {

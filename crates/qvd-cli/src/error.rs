@@ -66,6 +66,9 @@ pub enum Error {
     /// One that was told already; only its exit code is left.
     #[error("{0}")]
     Told(Box<Error>),
+    /// Commands of the shell failed.
+    #[error("some commands failed")]
+    CommandsFailed,
     /// Somebody pressed Ctrl-C.
     #[error("interrupted")]
     Interrupted,
@@ -108,7 +111,7 @@ impl Error {
             Self::Partial { .. } => 8,
             Self::Unconfirmed(_) => 10,
             Self::Timeout(_) | Self::NotYet { .. } => 11,
-            Self::Output(_) => 1,
+            Self::Output(_) | Self::CommandsFailed => 1,
             Self::Told(error) => error.exit_code(),
             Self::Interrupted => 130,
         }

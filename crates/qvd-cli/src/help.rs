@@ -7,6 +7,11 @@ use qvd_model::action::{self, Access};
 use crate::error::Error;
 use crate::noun::{NOUNS, Noun, noun};
 
+/// What there is help about.
+pub fn topics() -> Vec<&'static str> {
+    NOUNS.iter().map(|n| n.word).chain(["filters"]).collect()
+}
+
 /// The general help, or the one of a topic.
 pub fn text(topic: Option<&str>) -> Result<String, Error> {
     match topic {

@@ -13,6 +13,7 @@ pub mod api;
 mod change;
 mod clock;
 pub mod command;
+pub mod completion;
 mod config_set;
 mod creation;
 pub mod error;
@@ -32,11 +33,12 @@ pub mod run;
 mod script;
 pub mod session;
 mod setting;
+mod shell;
 mod tls;
 pub mod transport;
 
 use std::fs::File;
-use std::io::{BufReader, Write, stdin};
+use std::io::{BufReader, IsTerminal, Write, stdin};
 
 use clap::Parser;
 
@@ -48,6 +50,12 @@ use crate::run::{Mode, Runner, complain, read, write};
 
 /// Runs the program with its arguments (the first is its name); the result is its exit code.
 pub async fn main(arguments: Vec<String>, out: &mut dyn Write) -> u8 {
+    if let [_, flag, current, line] = arguments.as_slice()
+        && flag == "--complete"
+    {
+        shell::complete(current, line, out).await;
+        return 0;
+    }
     let options = match Options::try_parse_from(arguments) {
         Ok(options) => options,
         Err(error) => {
@@ -87,6 +95,14 @@ pub async fn execute(
         let text = help::text(topic.first().map(String::as_str)).map_err(plain)?;
         return write(out, &text).map_err(plain);
     }
+    if let [word, shell] = options.command.as_slice()
+        && word == "completion"
+    {
+        let known = completion::SHELLS.join(", ");
+        let script = completion::script(shell)
+            .ok_or_else(|| plain(Error::Usage(format!("no completion for `{shell}`; there is {known}"))))?;
+        return write(out, script).map_err(plain);
+    }
     if !options.command.is_empty() {
         let line = Line::from_arguments(&options.command);
         // A line that is not a command is told so even where no API is configured.
@@ -102,6 +118,10 @@ pub async fn execute(
             let script = File::open(file).map_err(|e| plain(Error::Usage(format!("{name}: {e}"))))?;
             let mut runner = Runner::new(options, settings, Mode::Script, out);
             runner.script(&name, &mut BufReader::new(script)).await
+        }
+        None if stdin().is_terminal() => {
+            let mut runner = Runner::new(options, settings, Mode::Shell, out);
+            shell::run(&mut runner).await.map_err(plain)
         }
         _ => {
             let mut runner = Runner::new(options, settings, Mode::Script, out);

@@ -7,6 +7,7 @@ use qvd_model::filter::{Filter, Operator};
 
 use crate::api::{Api, ask_line, ask_password};
 use crate::command::{Command, ObjectCommand, Verb};
+use crate::completion::Names;
 use crate::error::Error;
 use crate::grammar::{self, Line, Parsed};
 use crate::options::{Options, Settings};
@@ -170,6 +171,31 @@ impl<'a> Runner<'a> {
     /// Writes a result.
     pub(crate) fn write(&mut self, text: &str) -> Result<(), Error> {
         write(self.out, text)
+    }
+
+    /// Names for completion; the connection is made if it needs no question.
+    pub(crate) async fn names(&mut self, wanted: Names) -> Vec<String> {
+        match self.api().await {
+            Ok(api) => api.names(wanted).await,
+            Err(_) => Vec::new(),
+        }
+    }
+
+    /// The command that was under way is given up.
+    pub(crate) fn abandon(&mut self) {
+        if let Some(api) = &mut self.api {
+            api.abandon_request();
+        }
+    }
+
+    /// Shows what is written, when somebody waits for it.
+    pub(crate) fn flush(&mut self) -> Result<(), Error> {
+        self.out.flush().map_err(unwritten)
+    }
+
+    /// Everything that options, environment and files say.
+    pub(crate) const fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// Tells an error, with the place in the script where it happened.
