@@ -11,8 +11,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use crate::cluster::{Answer, Cluster};
+use crate::cluster::Cluster;
 use crate::display::Display;
+use crate::machine::Answer;
+use crate::namespace::Namespace;
 use crate::programs::program;
 
 /// A `qvdclient` that runs on a machine of the cluster and draws on a display.
@@ -22,7 +24,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Starts one for this user with further options.
+    /// Starts one for this user with further options, on the machine of the router.
     pub fn start(
         cluster: &Cluster,
         display: Option<&Display>,
@@ -30,10 +32,22 @@ impl Client {
         password: &str,
         options: &[&str],
     ) -> Result<Self> {
+        Self::start_in(cluster.namespace(), "127.0.0.1", display, user, password, options)
+    }
+
+    /// Starts one on any machine; it connects to the router at this address.
+    pub fn start_in(
+        machine: &Namespace,
+        router: &str,
+        display: Option<&Display>,
+        user: &str,
+        password: &str,
+        options: &[&str],
+    ) -> Result<Self> {
         let home = tempfile::Builder::new().prefix("qvd-client-").tempdir()?;
-        let mut command = cluster.namespace().command(program("qvdclient")?);
+        let mut command = machine.command(program("qvdclient")?);
         command
-            .args(["-h", "127.0.0.1", "-u", user])
+            .args(["-h", router, "-u", user])
             .args(options)
             .env_remove("DISPLAY")
             .env("HOME", home.path())

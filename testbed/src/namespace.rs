@@ -7,6 +7,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
@@ -92,14 +94,29 @@ impl Namespace {
         finish(self.command(program).args(arguments))
     }
 
-    /// Joins it to a bridge outside: a link `outer` there, `inner` in here, both up.
-    pub fn join(&self, bridge: &str, outer: &str, inner: &str) -> anyhow::Result<()> {
+    /// Joins it to a bridge of another namespace: a link `outer` there, `inner` in here, both up.
+    pub fn join(&self, switch: &Self, bridge: &str, outer: &str, inner: &str) -> anyhow::Result<()> {
         let network = self.network();
         let network = network.to_str().context("the namespace's path is no text")?;
-        let ip = |arguments: &[&str]| finish(Command::new("/usr/sbin/ip").args(arguments)).map(drop);
+        // Its network, but our mounts: there the other namespace can only be seen if it was made before.
+        let there = format!("--net={}", switch.network().display());
+        let ip = |arguments: &[&str]| {
+            finish(Command::new("/usr/bin/nsenter").args([&there, "/usr/sbin/ip"]).args(arguments)).map(drop)
+        };
         ip(&["link", "add", outer, "type", "veth", "peer", "name", inner, "netns", network])?;
         ip(&["link", "set", outer, "master", bridge, "up"])?;
         self.run("/usr/sbin/ip", &["link", "set", inner, "up"]).map(drop)
+    }
+
+    /// A socket in here that listens at an address.
+    pub fn listen(&self, address: SocketAddr) -> anyhow::Result<TcpListener> {
+        let network = fs::File::open(self.network())?;
+        // A thread may move to another network; the socket stays where it was made.
+        let thread = std::thread::spawn(move || -> anyhow::Result<TcpListener> {
+            setns(network, CloneFlags::CLONE_NEWNET)?;
+            Ok(TcpListener::bind(address)?)
+        });
+        thread.join().unwrap_or_else(|_| bail!("the thread in the other network panicked"))
     }
 
     /// Processes inside, or in namespaces that belong to desktops of the node and are still its children.
@@ -198,12 +215,7 @@ mod tests {
         bridge.run("/usr/sbin/ip", &["link", "add", "lan", "type", "bridge"]).unwrap();
         bridge.run("/usr/sbin/ip", &["link", "set", "lan", "up"]).unwrap();
         for (number, node) in [(1, &a), (2, &b)] {
-            let network = node.network();
-            let port = format!("port{number}");
-            let peer = ["link", "add", &port, "type", "veth", "peer", "name", "lan0", "netns"];
-            bridge.run("/usr/sbin/ip", &[&peer[..], &[network.to_str().unwrap()]].concat()).unwrap();
-            bridge.run("/usr/sbin/ip", &["link", "set", &port, "master", "lan", "up"]).unwrap();
-            node.run("/usr/sbin/ip", &["link", "set", "lan0", "up"]).unwrap();
+            node.join(&bridge, "lan", &format!("port{number}"), "lan0").unwrap();
             let address = format!("10.9.9.{number}/24");
             node.run("/usr/sbin/ip", &["addr", "add", &address, "dev", "lan0"]).unwrap();
         }

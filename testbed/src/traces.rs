@@ -3,16 +3,24 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
-use crate::Cluster;
+use crate::Machine;
 
-impl Cluster {
-    /// What could be left on its machine: links, mounts, rules, processes and control groups, one a line.
+/// Where control groups are.
+const GROUPS: &str = "/sys/fs/cgroup";
+/// How long what is killed may take to end.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+impl Machine {
+    /// What could be left on this machine: links, mounts, rules, processes and control groups, one a line.
     pub fn traces(&self) -> Result<BTreeSet<String>> {
         let machine = self.namespace();
-        let mut traces = groups(Path::new("/sys/fs/cgroup"), self.bridge());
+        let mut traces = groups(Path::new(GROUPS), self.bridge());
         for (program, arguments) in
             [("/bin/ls", ["/sys/class/net"].as_slice()), ("/usr/sbin/nft", &["list", "ruleset"])]
         {
@@ -34,6 +42,39 @@ impl Cluster {
 pub fn assert_same(before: &BTreeSet<String>, after: &BTreeSet<String>) {
     let difference: Vec<&String> = before.symmetric_difference(after).collect();
     assert!(difference.is_empty(), "{difference:#?}");
+}
+
+/// Processes in control groups that have the name of a bridge.
+pub fn members(bridge: &str) -> BTreeSet<i32> {
+    groups(Path::new(GROUPS), bridge).iter().flat_map(|group| processes(group)).collect()
+}
+
+fn processes(group: &str) -> Vec<i32> {
+    let listed = fs::read_to_string(Path::new(group).join("cgroup.procs")).unwrap_or_default();
+    listed.lines().filter_map(|line| line.parse().ok()).collect()
+}
+
+/// Kills what is in control groups that have the name of a bridge, and removes them.
+pub fn remove_groups(bridge: &str) -> Result<()> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let found = groups(Path::new(GROUPS), bridge);
+        if found.is_empty() {
+            return Ok(());
+        }
+        for group in found.iter().rev() {
+            for process in processes(group) {
+                // It may have ended meanwhile, which is what we want.
+                let _ = kill(Pid::from_raw(process), Signal::SIGKILL);
+            }
+            // One whose processes are still ending is removed in the next round.
+            let _ = fs::remove_dir(group);
+        }
+        if Instant::now() > end {
+            bail!("control groups do not go: {found:?}");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// Control groups below the one that has the name of the bridge.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use testbed::cluster::Answer;
+use testbed::Answer;
 use testbed::{Client, Cluster, Display, image, programs};
 
 const LIMIT: Duration = Duration::from_secs(120);

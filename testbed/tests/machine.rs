@@ -70,7 +70,7 @@ fn everything_that_a_machine_lacks_is_said_at_once_and_nothing_is_changed() {
     cluster.hide("/usr/sbin", &["dnsmasq", "nft"]).unwrap();
     // An overlay cannot be the upper layer of another one.
     cluster.hide(&cluster.directory().display().to_string(), &[]).unwrap();
-    let _somebody = cluster.listen(8443).unwrap();
+    let _somebody = machine.listen(([127, 0, 0, 1], 8443).into()).unwrap();
 
     let said = cluster.up().unwrap();
     assert_eq!(said.code, Some(1), "{said:?}");

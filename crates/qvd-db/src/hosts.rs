@@ -11,6 +11,12 @@ use crate::events::{self, Actor, Event};
 use crate::{Database, Error, Session, Sql};
 
 const BY_NAME: Sql = Sql::new("find the host row", "SELECT id, address FROM hosts WHERE name = $1");
+const REGISTERED: Sql = Sql::new(
+    "read the hosts",
+    "SELECT h.name, h.address, \
+     coalesce(r.state = 'running' AND r.ok_ts > now() AT TIME ZONE 'UTC' - interval '15 seconds', false) AS lives \
+     FROM hosts AS h LEFT JOIN host_runtimes AS r ON r.host_id = h.id ORDER BY h.id",
+);
 const REGISTER: Sql = Sql::new(
     "register a host",
     "INSERT INTO hosts (name, address, frontend, backend) VALUES ($1, $2, true, true) RETURNING id",
@@ -84,6 +90,7 @@ const FAILURES: Sql = Sql::new(
 
 pub(crate) const ALL: &[Sql] = &[
     BY_NAME,
+    REGISTERED,
     REGISTER,
     MOVE,
     ADD_RUNTIME,
@@ -180,6 +187,32 @@ pub async fn find(database: &Database, name: &str) -> Result<Option<Host>, Error
         Ok(Host { id: HostId(BY_NAME.column(&row, "id")?), address: BY_NAME.column(&row, "address")? })
     })
     .transpose()
+}
+
+/// A host of the farm, as others see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registered {
+    /// Its name.
+    pub name: String,
+    /// Its address in the desktop network, as it stands in the row.
+    pub address: String,
+    /// Whether its daemon serves.
+    pub lives: bool,
+}
+
+/// Every host of the farm.
+pub async fn registered(database: &Database) -> Result<Vec<Registered>, Error> {
+    let client = database.client().await?;
+    let rows = REGISTERED.query(&client, &[]).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Registered {
+                name: REGISTERED.column(row, "name")?,
+                address: REGISTERED.column(row, "address")?,
+                lives: REGISTERED.column(row, "lives")?,
+            })
+        })
+        .collect()
 }
 
 /// Registers a host, or corrects the address of the one with this name. For `qvd up`.

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use qvd_db::Settings;
 use qvd_runtime::postgres::{Access, PrivateCluster};
 
+use crate::installation::Installation;
 use crate::layout::Layout;
 use crate::up::is_running;
 
@@ -44,6 +45,9 @@ pub fn with_database(
 ) -> Result<()> {
     let root = layout.root().display();
     ensure!(layout.installation().exists(), "{root} holds no installation; `qvd up --data {root}` makes one");
+    if let Some(farm) = Installation::read(layout)?.and_then(|installation| installation.farm) {
+        bail!("{root} is a node of a farm, whose database is at {}; do this there", farm.place());
+    }
     let up = is_running(layout)?;
     ensure!(!up || sharing == Sharing::Shared, "the installation is up; first: qvd down --data {root}");
     let cluster = cluster(layout)?;

@@ -4,16 +4,21 @@ use std::fs;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown, fchown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use nix::fcntl::OFlag;
 use nix::unistd::User;
+use qvd_db::Settings;
 use qvd_runtime::properties::format as entry;
-use rand::Rng;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
+use crate::addresses::PREFIX;
+use crate::database::settings;
+use crate::farm::FarmDatabase;
 use crate::layout::{Daemon, Layout};
+use crate::passwords::Passwords;
 
 /// The unprivileged user of router and API.
 pub const SERVICE_USER: &str = "qvd";
@@ -35,11 +40,32 @@ pub struct Installation {
     pub network: Ipv4Addr,
     /// The interface through which they reach the outside, if there is one.
     pub outside: Option<String>,
+    /// The node's address in the desktop network, if it is not the first one.
+    #[serde(default)]
+    pub address: Option<Ipv4Addr>,
+    /// The interface that leads to the desktop network of the other nodes.
+    #[serde(default)]
+    pub interface: Option<String>,
+    /// Where images, homes and layers are kept, if not in the data directory.
+    #[serde(default)]
+    pub storage: Option<PathBuf>,
+    /// The database of the farm, if there is none in the data directory.
+    #[serde(default)]
+    pub farm: Option<FarmDatabase>,
+    /// Whether the API runs here.
+    #[serde(default = "always")]
+    pub api: bool,
 }
 
-/// Generated passwords.
-#[derive(Debug, Clone)]
-pub struct Passwords(Vec<(String, String)>);
+/// Installations of one machine have an API.
+const fn always() -> bool {
+    true
+}
+
+/// The network that an address is of.
+pub fn network_of(address: Ipv4Addr) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(address) & (u32::MAX << (32 - u32::from(PREFIX))))
+}
 
 impl Installation {
     /// What an earlier `qvd up` chose.
@@ -59,9 +85,29 @@ impl Installation {
         write(&layout.installation(), &serde_json::to_vec_pretty(self)?, 0o644, None)
     }
 
-    /// The node's address in the desktop network: the first one.
+    /// The node's address in the desktop network.
     pub fn address(&self) -> Ipv4Addr {
-        Ipv4Addr::from(u32::from(self.network) + 1)
+        self.address.unwrap_or_else(|| Ipv4Addr::from(u32::from(self.network) + 1))
+    }
+
+    /// Whether an address is one of the desktop network.
+    pub fn contains(&self, address: Ipv4Addr) -> bool {
+        network_of(address) == self.network
+    }
+
+    /// The daemons of this node, in the order in which they start.
+    pub fn daemons(&self) -> impl Iterator<Item = Daemon> {
+        Daemon::ALL.into_iter().filter(|daemon| self.api || *daemon != Daemon::Api)
+    }
+
+    /// The ports that router and API listen on.
+    pub fn ports(&self) -> Vec<u16> {
+        if self.api { vec![self.port, self.api_port] } else { vec![self.port] }
+    }
+
+    /// `path.storage.root`.
+    pub fn storage(&self, layout: &Layout) -> PathBuf {
+        self.storage.clone().unwrap_or_else(|| layout.storage())
     }
 
     /// The first address for desktops.
@@ -72,22 +118,23 @@ impl Installation {
     /// Makes the directories, the configuration files and the certificate.
     pub fn lay_out(&self, layout: &Layout, passwords: &Passwords) -> Result<()> {
         let service = User::from_name(SERVICE_USER)?.context("the service user is missing")?;
+        let storage = self.storage(layout);
         for (directory, mode, given) in [
             (layout.root().to_owned(), 0o755, false),
             (layout.configuration_directory(), 0o755, false),
             (layout.run(), 0o755, false),
             (layout.log(), 0o755, false),
             (layout.certificates(), 0o755, false),
-            (layout.storage(), 0o755, false),
-            (layout.storage().join("staging"), 0o755, true),
-            (layout.storage().join("images"), 0o755, true),
+            (storage.clone(), 0o755, false),
+            (storage.join("staging"), 0o755, true),
+            (storage.join("images"), 0o755, true),
             (layout.run().join("l7r"), 0o755, true),
         ] {
             let owner = given.then_some(&service);
             make_directory(&directory, mode, owner)?;
         }
         make_logs(layout, &service)?;
-        for daemon in Daemon::ALL {
+        for daemon in self.daemons() {
             let text = self.configuration(layout, daemon, passwords);
             let owner = (!daemon.is_privileged()).then_some(&service);
             write(&layout.configuration(daemon), text.as_bytes(), 0o600, owner)?;
@@ -103,19 +150,32 @@ impl Installation {
         Ok(())
     }
 
+    /// How a daemon reaches the database.
+    pub fn database(&self, layout: &Layout, daemon: Daemon, passwords: &Passwords) -> Settings {
+        if let Some(farm) = &self.farm {
+            return farm.settings(daemon, passwords);
+        }
+        let password = passwords.find(daemon.role()).map(SecretString::from);
+        Settings { user: daemon.role().to_owned(), password, ..settings(layout, crate::DATABASE) }
+    }
+
     /// A configuration file, in the documented syntax.
     fn configuration(&self, layout: &Layout, daemon: Daemon, passwords: &Passwords) -> String {
         let below = |path: &Path| path.display().to_string();
         let mut text = String::from("# Written by qvd up; changes are lost. Set keys with: qa4 config set\n");
         let mut add = |key: &str, value: &str| text.push_str(&entry(key, value));
         add("nodename", &self.node);
-        add("database.host", &below(&layout.postgres().join("run")));
-        add("database.name", crate::DATABASE);
-        add("database.user", daemon.role());
-        add("database.password", passwords.of(daemon.role()));
+        let settings = self.database(layout, daemon, passwords);
+        add("database.host", &settings.hosts.join(","));
+        add("database.port", &settings.port.to_string());
+        add("database.name", &settings.name);
+        add("database.user", &settings.user);
+        if let Some(password) = &settings.password {
+            add("database.password", password.expose_secret());
+        }
         add("path.run", &below(&layout.run()));
         add("path.log", &below(&layout.log()));
-        add("path.storage.root", &below(&layout.storage()));
+        add("path.storage.root", &below(&self.storage(layout)));
         add("log.filename", &below(&layout.log_file(daemon)));
         add("log.api.filename", &below(&layout.log_file(Daemon::Api)));
         add("api.url", &format!("https://{}:{}/", self.listen, self.api_port));
@@ -126,7 +186,7 @@ impl Installation {
         add("l7r.port", &self.port.to_string());
         add("vm.network.bridge", &self.bridge);
         add("vm.network.ip.start", &self.first_vm().to_string());
-        add("vm.network.netmask", &crate::addresses::PREFIX.to_string());
+        add("vm.network.netmask", &PREFIX.to_string());
         add("vm.network.gateway", &self.address().to_string());
         // A desktop that is told its address starts a little faster than one that asks for it.
         add("vm.network.use_dhcp", "0");
@@ -151,56 +211,6 @@ fn device_prefix(bridge: &str) -> String {
 /// Control groups neither: VMs of two installations may have the same number.
 fn control_group(bridge: &str) -> &str {
     if bridge == crate::BRIDGE { "qvd" } else { bridge }
-}
-
-impl Passwords {
-    /// The passwords of the installation, generated the first time.
-    pub fn keep(layout: &Layout) -> Result<Self> {
-        let path = layout.passwords();
-        let mut known: Vec<(String, String)> = match fs::read_to_string(&path) {
-            Ok(text) => text
-                .lines()
-                .filter(|line| !line.starts_with('#'))
-                .filter_map(|line| line.split_once(" = "))
-                .map(|(name, password)| (name.to_owned(), password.to_owned()))
-                .collect(),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-        };
-        for name in ["superadmin", "admin", "qvd_node", "qvd_l7r", "qvd_api"] {
-            if !known.iter().any(|(known, _)| known == name) {
-                known.push((name.to_owned(), generate()));
-            }
-        }
-        let passwords = Self(known);
-        passwords.write(layout)?;
-        Ok(passwords)
-    }
-
-    /// The password of this name; empty if there is none.
-    pub fn of(&self, name: &str) -> &str {
-        self.0.iter().find(|(known, _)| known == name).map_or("", |(_, password)| password)
-    }
-
-    fn write(&self, layout: &Layout) -> Result<()> {
-        let mut text = String::from(
-            "# Administrators (superadmin of tenant *, admin of tenant default) and database roles\n",
-        );
-        for (name, password) in &self.0 {
-            text.push_str(&format!("{name} = {password}\n"));
-        }
-        write(&layout.passwords(), text.as_bytes(), 0o600, None)
-    }
-}
-
-/// 20 characters that are easy to tell apart: 110 bits.
-pub fn generate() -> String {
-    const ALPHABET: &[u8] = b"abcdefghjkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789";
-    let mut rng = rand::rng();
-    (0..20)
-        .filter_map(|_| ALPHABET.get(rng.random_range(0..ALPHABET.len())))
-        .map(|b| char::from(*b))
-        .collect()
 }
 
 fn make_directory(path: &Path, mode: u32, owner: Option<&User>) -> Result<()> {
@@ -241,7 +251,7 @@ fn make_log(path: &Path, owner: Option<&User>) -> Result<()> {
 }
 
 /// Writes a file so that it is complete or unchanged, and never readable by others in between.
-fn write(path: &Path, content: &[u8], mode: u32, owner: Option<&User>) -> Result<()> {
+pub(crate) fn write(path: &Path, content: &[u8], mode: u32, owner: Option<&User>) -> Result<()> {
     let fresh = path.with_extension("new");
     let written = || -> std::io::Result<()> {
         if let Some(parent) = path.parent() {
@@ -266,12 +276,12 @@ fn give(path: &Path, owner: Option<&User>) -> std::io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::os::unix::fs::MetadataExt;
 
     use super::*;
 
-    fn installation() -> Installation {
+    pub fn installation() -> Installation {
         Installation {
             node: "node1".to_owned(),
             listen: IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -280,6 +290,11 @@ mod tests {
             bridge: "qvdnet".to_owned(),
             network: Ipv4Addr::new(10, 73, 0, 0),
             outside: None,
+            address: None,
+            interface: None,
+            storage: None,
+            farm: None,
+            api: true,
         }
     }
 
@@ -316,17 +331,5 @@ mod tests {
         std::os::unix::fs::symlink(&victim, layout.last_words(Daemon::L7r)).unwrap();
         assert!(make_logs(&layout, &nobody).is_err());
         assert!(!victim.exists());
-    }
-
-    #[test]
-    fn passwords_are_kept_and_for_root_only() {
-        let dir = tempfile::tempdir().unwrap();
-        let layout = Layout::new(dir.path());
-        let first = Passwords::keep(&layout).unwrap();
-        let second = Passwords::keep(&layout).unwrap();
-        assert_eq!(first.of("superadmin"), second.of("superadmin"));
-        assert_eq!(first.of("superadmin").len(), 20);
-        let mode = fs::metadata(layout.passwords()).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
     }
 }

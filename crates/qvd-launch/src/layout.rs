@@ -1,4 +1,4 @@
-//! Where a one-machine installation keeps what, below its data directory.
+//! Where an installation keeps what, below its data directory.
 
 use std::path::{Path, PathBuf};
 
@@ -126,6 +126,11 @@ impl Layout {
     /// What the supervisor has to say, for `qvd status`.
     pub fn report(&self) -> PathBuf {
         self.run().join("supervisor.json")
+    }
+
+    /// What the supervisor made of the network, and has to take back.
+    pub fn network(&self) -> PathBuf {
+        self.run().join("network.json")
     }
 
     /// The API's socket for root.

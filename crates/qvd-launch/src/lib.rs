@@ -1,4 +1,4 @@
-//! One machine, one command: `qvd up`, `qvd down`, `qvd status`.
+//! One machine, one command: `qvd up`, `qvd down`, `qvd status`; with a database elsewhere, one node of a farm.
 //!
 //! `up` checks the machine, makes what is missing, starts a supervisor in the background and returns when desktops
 //! can be had. The supervisor owns the listening sockets and the private PostgreSQL, and keeps API, HKD and L7R
@@ -6,24 +6,28 @@
 
 mod addresses;
 mod child;
+mod choice;
 mod database;
 mod down;
+mod farm;
 mod installation;
 mod layout;
 mod network;
+mod passwords;
 mod preflight;
 mod report;
 mod status;
 mod supervisor;
 mod up;
 
+pub use choice::Options;
 pub use database::{Sharing, with_database};
 pub use down::down;
-pub use installation::generate as new_password;
 pub use layout::Layout;
+pub use passwords::generate as new_password;
 pub use status::status;
 pub use supervisor::supervise;
-pub use up::{Options, up};
+pub use up::up;
 
 /// The database of an installation.
 const DATABASE: &str = "qvd";

@@ -1,12 +1,13 @@
 //! What this machine lacks for `qvd up`: everything at once, before anything is changed.
 
 use std::fs;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::unistd::{Uid, User};
 
+use crate::installation::{Installation, SERVICE_USER};
 use crate::layout::Layout;
 
 /// Programs that a node needs, and the Debian packages that bring them.
@@ -25,10 +26,8 @@ const SPACE: u64 = 3 << 30;
 pub struct Request<'a> {
     /// Where everything is kept.
     pub layout: &'a Layout,
-    /// Address of router and API.
-    pub listen: IpAddr,
-    /// Their ports.
-    pub ports: &'a [u16],
+    /// What is to run.
+    pub installation: &'a Installation,
     /// Whether our own supervisor runs already, so that its ports are taken by right.
     pub running: bool,
 }
@@ -44,15 +43,26 @@ pub fn findings(request: &Request<'_>) -> Vec<String> {
             findings.push(format!("{program} is missing: apt-get install {package}"));
         }
     }
-    postgres(request.layout, &mut findings);
+    let Request { layout, installation, running } = *request;
+    if installation.farm.is_none() {
+        postgres(layout, &mut findings);
+    }
+    let storage = installation.storage(layout);
+    entry(layout.root(), &mut findings);
+    if installation.storage.is_some() {
+        shared(&storage, &mut findings);
+    }
     if Uid::effective().is_root() {
-        overlay(request.layout, &mut findings);
+        overlay(&storage, &mut findings);
     }
     control_groups(&mut findings);
-    space(request.layout, &mut findings);
-    if !request.running {
-        for port in request.ports {
-            let address = SocketAddr::new(request.listen, *port);
+    space(&storage, &mut findings);
+    if !running {
+        if let Some(interface) = &installation.interface {
+            port_of_bridge(interface, &installation.bridge, &mut findings);
+        }
+        for port in installation.ports() {
+            let address = SocketAddr::new(installation.listen, port);
             if let Err(error) = TcpListener::bind(address) {
                 findings.push(format!(
                     "{address} cannot be listened on ({error}); choose another port or address"
@@ -67,12 +77,61 @@ fn postgres(layout: &Layout, findings: &mut Vec<String>) {
     if let Err(error) = crate::database::cluster(layout) {
         findings.push(error.to_string());
     }
-    let blocked = existing_parents(layout.root()).find(|path| !may_be_entered(path));
+}
+
+fn entry(directory: &Path, findings: &mut Vec<String>) {
+    let blocked = existing_parents(directory).find(|path| !may_be_entered(path));
     if let Some(path) = blocked {
         findings.push(format!(
             "{} may only be entered by its owner, but PostgreSQL and the router run as other users; \
              choose another --data directory or chmod o+x it",
             path.display()
+        ));
+    }
+}
+
+/// A storage directory that others share: it must be there, and ours must be the user that it knows.
+fn shared(storage: &Path, findings: &mut Vec<String>) {
+    use std::os::unix::fs::MetadataExt;
+    if !storage.is_dir() {
+        return findings.push(format!(
+            "--storage {}: there is no such directory; mount the shared storage first",
+            storage.display()
+        ));
+    }
+    entry(storage, findings);
+    let staging = storage.join("staging");
+    let Ok(owner) = fs::metadata(&staging).map(|found| found.uid()) else { return };
+    let own = User::from_name(SERVICE_USER).ok().flatten().map(|user| user.uid.as_raw());
+    if own != Some(owner) {
+        let here = own.map_or("is missing".to_owned(), |own| format!("has the id {own}"));
+        findings.push(format!(
+            "{} belongs to the user id {owner}, but the user {SERVICE_USER} {here} here; \
+             give it the same id on all nodes",
+            staging.display()
+        ));
+    }
+}
+
+/// An interface that becomes a port of the bridge no longer serves the machine itself.
+fn port_of_bridge(interface: &str, bridge: &str, findings: &mut Vec<String>) {
+    let link = Path::new("/sys/class/net").join(interface);
+    if !link.exists() {
+        return findings.push(format!("--interface {interface}: this machine has no such interface"));
+    }
+    if let Ok(master) = fs::read_link(link.join("master")) {
+        if master.file_name().is_none_or(|name| name != bridge) {
+            findings.push(format!("--interface {interface}: it belongs to {} already", master.display()));
+        }
+        return;
+    }
+    let addresses = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    let mut own =
+        addresses.filter(|found| found.interface_name == interface).filter_map(|found| found.address);
+    if let Some(address) = own.find_map(|address| address.as_sockaddr_in().map(|address| address.ip())) {
+        findings.push(format!(
+            "--interface {interface}: it has the address {address}, which could not be reached any more; \
+             give an interface that only leads to the desktop network"
         ));
     }
 }
@@ -89,9 +148,9 @@ fn may_be_entered(path: &Path) -> bool {
 }
 
 /// Tries an overlay where the desktops' layers will be.
-fn overlay(layout: &Layout, findings: &mut Vec<String>) {
+fn overlay(storage: &Path, findings: &mut Vec<String>) {
     let Some(parent) =
-        std::iter::once(layout.root().to_owned()).chain(existing_parents(layout.root())).find(|p| p.exists())
+        std::iter::once(storage.to_owned()).chain(existing_parents(storage)).find(|p| p.exists())
     else {
         return;
     };
@@ -131,9 +190,8 @@ fn control_groups(findings: &mut Vec<String>) {
     }
 }
 
-fn space(layout: &Layout, findings: &mut Vec<String>) {
-    let existing =
-        std::iter::once(layout.root().to_owned()).chain(existing_parents(layout.root())).find(|p| p.exists());
+fn space(storage: &Path, findings: &mut Vec<String>) {
+    let existing = std::iter::once(storage.to_owned()).chain(existing_parents(storage)).find(|p| p.exists());
     let Some(existing) = existing else { return };
     let Ok(found) = nix::sys::statvfs::statvfs(&existing) else { return };
     let free = found.blocks_available().saturating_mul(found.fragment_size());
@@ -149,5 +207,5 @@ fn space(layout: &Layout, findings: &mut Vec<String>) {
 
 /// Whether the service user is still to be made.
 pub fn lacks_service_user() -> bool {
-    User::from_name(crate::installation::SERVICE_USER).ok().flatten().is_none()
+    User::from_name(SERVICE_USER).ok().flatten().is_none()
 }

@@ -65,7 +65,7 @@ impl Report {
 
 impl Reporter {
     /// A report of daemons that are all still stopped.
-    pub fn new(layout: &Layout) -> Self {
+    pub fn new(layout: &Layout, daemons: impl Iterator<Item = Daemon>) -> Self {
         let stopped = |daemon: Daemon| DaemonReport {
             program: daemon.program().to_owned(),
             phase: Phase::Stopped,
@@ -73,8 +73,7 @@ impl Reporter {
             failures: 0,
             problem: None,
         };
-        let report =
-            Report { pid: std::process::id(), daemons: Daemon::ALL.into_iter().map(stopped).collect() };
+        let report = Report { pid: std::process::id(), daemons: daemons.map(stopped).collect() };
         let reporter = Self {
             layout: layout.clone(),
             report: Arc::new(Mutex::new(report)),

@@ -8,7 +8,8 @@ use anyhow::Result;
 use qvd_db::{Database, Settings};
 
 use crate::installation::Installation;
-use crate::layout::Layout;
+use crate::layout::{Daemon, Layout};
+use crate::passwords::Passwords;
 use crate::report::{Phase, Report};
 use crate::up::is_running;
 
@@ -26,17 +27,9 @@ pub async fn status(data: &Path, out: &mut impl Write) -> Result<bool> {
     let report = Report::read(&layout)?;
     let mut good = true;
     writeln!(out, "up, supervised by process {}", report.pid)?;
-    let cluster = crate::database::cluster(&layout)?;
-    match cluster.pid() {
-        Some(pid) => writeln!(
-            out,
-            "  postgresql  serves, process {pid}, socket {}",
-            cluster.socket_directory().display()
-        )?,
-        None => {
-            good = false;
-            writeln!(out, "  postgresql  does not run; see {}", cluster.log_file().display())?;
-        }
+    match &installation.farm {
+        Some(farm) => writeln!(out, "  database    {} of the farm, {}", farm.name, farm.place())?,
+        None => good &= postgres(&layout, out)?,
     }
     for daemon in &report.daemons {
         let process = daemon.pid.map(|pid| format!(", process {pid}")).unwrap_or_default();
@@ -56,30 +49,40 @@ pub async fn status(data: &Path, out: &mut impl Write) -> Result<bool> {
             None => writeln!(out)?,
         }
     }
-    let Installation { listen, port, api_port, bridge, network, .. } = &installation;
+    let Installation { node, listen, port, api_port, bridge, network, .. } = &installation;
     writeln!(out, "  router      https://{listen}:{port}, health: /qvd/ping")?;
-    writeln!(
-        out,
-        "  api         https://{listen}:{api_port}, for root also {}",
-        layout.api_socket().display()
-    )?;
-    writeln!(out, "  desktops    bridge {bridge}, network {network}/{}", crate::addresses::PREFIX)?;
+    if installation.api {
+        writeln!(
+            out,
+            "  api         https://{listen}:{api_port}, for root also {}",
+            layout.api_socket().display()
+        )?;
+    }
+    writeln!(out, "  node        {node}, {} on the bridge {bridge}", installation.address())?;
+    writeln!(out, "  desktops    network {network}/{}", crate::addresses::PREFIX)?;
+    writeln!(out, "  storage     {}", installation.storage(&layout).display())?;
     writeln!(out, "  passwords   {}", layout.passwords().display())?;
     writeln!(out, "  logs        {}", layout.log().display())?;
-    good &= desktops(&layout, out).await?;
+    good &= desktops(&layout, &installation, out).await?;
     Ok(good)
 }
 
-async fn desktops(layout: &Layout, out: &mut impl Write) -> Result<bool> {
-    let settings = Settings {
-        hosts: vec![layout.postgres().join("run").display().to_string()],
-        port: 5432,
-        name: crate::DATABASE.to_owned(),
-        user: "postgres".to_owned(),
-        password: None,
-        connect_timeout: Duration::from_secs(5),
-        pool_size: 1,
+fn postgres(layout: &Layout, out: &mut impl Write) -> Result<bool> {
+    let cluster = crate::database::cluster(layout)?;
+    let Some(pid) = cluster.pid() else {
+        writeln!(out, "  postgresql  does not run; see {}", cluster.log_file().display())?;
+        return Ok(false);
     };
+    writeln!(out, "  postgresql  serves, process {pid}, socket {}", cluster.socket_directory().display())?;
+    Ok(true)
+}
+
+async fn desktops(layout: &Layout, installation: &Installation, out: &mut impl Write) -> Result<bool> {
+    let settings = match &installation.farm {
+        Some(farm) => farm.settings(Daemon::Hkd, &Passwords::known(layout)?),
+        None => crate::database::settings(layout, crate::DATABASE),
+    };
+    let settings = Settings { connect_timeout: Duration::from_secs(5), pool_size: 1, ..settings };
     match qvd_db::hosts::census(&Database::new(&settings)?).await {
         Ok(census) => {
             let mut good = true;

@@ -23,8 +23,9 @@ use tracing::{info, warn};
 
 use crate::child::{Plan, supervise as keep};
 use crate::database::{cluster, settings};
-use crate::installation::{Installation, Passwords};
+use crate::installation::Installation;
 use crate::layout::{Daemon, Layout};
+use crate::passwords::Passwords;
 use crate::report::Reporter;
 
 /// How long the daemons may take to serve.
@@ -63,6 +64,12 @@ pub async fn supervise(layout: Layout) -> Result<()> {
 async fn run(layout: &Layout, caller: &mut Caller, stop: CancellationToken) -> Result<()> {
     let _lock = lock(&layout.lock())?;
     let installation = Installation::read(layout)?.context("there is no installation here; use qvd up")?;
+    if installation.farm.is_some() {
+        let passwords = Passwords::known(layout)?;
+        installation.lay_out(layout, &passwords)?;
+        let database = Database::new(&installation.database(layout, Daemon::Api, &passwords))?;
+        return with_database(layout, &installation, &database, caller, &stop).await;
+    }
     let passwords = Passwords::keep(layout)?;
     installation.lay_out(layout, &passwords)?;
 
@@ -70,7 +77,12 @@ async fn run(layout: &Layout, caller: &mut Caller, stop: CancellationToken) -> R
     let cluster = cluster(layout)?;
     let starting = cluster.clone();
     tokio::task::spawn_blocking(move || starting.start()).await??;
-    let outcome = with_database(layout, &installation, &passwords, caller, &stop).await;
+    let outcome = async {
+        caller.say("step", "preparing the database");
+        let database = deploy(layout, &passwords).await?;
+        with_database(layout, &installation, &database, caller, &stop).await
+    }
+    .await;
     info!("stopping PostgreSQL");
     let stopped = tokio::task::spawn_blocking(move || cluster.stop()).await?;
     outcome.and(stopped.map_err(Into::into))
@@ -79,20 +91,19 @@ async fn run(layout: &Layout, caller: &mut Caller, stop: CancellationToken) -> R
 async fn with_database(
     layout: &Layout,
     installation: &Installation,
-    passwords: &Passwords,
+    database: &Database,
     caller: &mut Caller,
     stop: &CancellationToken,
 ) -> Result<()> {
-    caller.say("step", "preparing the database");
-    let database = deploy(layout, passwords).await?;
-    hosts::register(&database, &Actor::administrator("qvd up"), &installation.node, installation.address())
+    caller.say("step", "registering this node");
+    hosts::register(database, &Actor::administrator("qvd up"), &installation.node, installation.address())
         .await?;
-    store_certificate(layout, &database).await?;
+    store_certificate(layout, database).await?;
 
     caller.say("step", "preparing the desktop network");
-    let network = crate::network::up(installation).await?;
-    let outcome = with_network(layout, installation, &database, caller, stop).await;
-    network.down().await;
+    let network = crate::network::up(layout, installation).await?;
+    let outcome = with_network(layout, installation, database, caller, stop).await;
+    network.down(layout).await;
     outcome
 }
 
@@ -103,10 +114,10 @@ async fn with_network(
     caller: &mut Caller,
     stop: &CancellationToken,
 ) -> Result<()> {
-    let reporter = Reporter::new(layout);
+    let reporter = Reporter::new(layout, installation.daemons());
     let daemons = Drain::new(CancellationToken::new());
     let node_stop = CancellationToken::new();
-    for daemon in Daemon::ALL {
+    for daemon in installation.daemons() {
         let plan = Arc::new(Plan {
             daemon,
             layout: layout.clone(),

@@ -2,35 +2,18 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::addresses;
+use crate::choice::{Options, choose};
+use crate::farm;
 use crate::installation::{Installation, SERVICE_USER};
-use crate::layout::Layout;
+use crate::layout::{Daemon, Layout};
+use crate::passwords::Passwords;
 use crate::preflight::{self, Request};
-
-/// What the caller of `qvd up` wants. What is not said is as before, or as by default.
-#[derive(Debug, Clone, Default)]
-pub struct Options {
-    /// Where everything is kept.
-    pub data: PathBuf,
-    /// Address of router and API.
-    pub listen: Option<IpAddr>,
-    /// Port of the router.
-    pub port: Option<u16>,
-    /// Port of the API.
-    pub api_port: Option<u16>,
-    /// Name of the bridge.
-    pub bridge: Option<String>,
-    /// The desktop network, a /16.
-    pub network: Option<Ipv4Addr>,
-}
 
 /// Brings the installation up and returns when it serves; `out` gets the progress.
 pub fn up(options: &Options, out: &mut impl Write) -> Result<()> {
@@ -38,13 +21,11 @@ pub fn up(options: &Options, out: &mut impl Write) -> Result<()> {
     let layout = Layout::new(data);
     let running = is_running(&layout)?;
     let installation = choose(&layout, options)?;
-    let request = Request {
-        layout: &layout,
-        listen: installation.listen,
-        ports: &[installation.port, installation.api_port],
-        running,
-    };
-    let findings = preflight::findings(&request);
+    let passwords = passwords(&layout, &installation, options)?;
+    let mut findings =
+        preflight::findings(&Request { layout: &layout, installation: &installation, running });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    findings.extend(runtime.block_on(farm::findings(&installation, &passwords, running)));
     if !findings.is_empty() {
         bail!("this machine is not ready; nothing was changed:\n  - {}", findings.join("\n  - "));
     }
@@ -62,6 +43,9 @@ pub fn up(options: &Options, out: &mut impl Write) -> Result<()> {
     std::fs::create_dir_all(layout.run())
         .with_context(|| format!("cannot make {}", layout.run().display()))?;
     installation.write(&layout)?;
+    if installation.farm.is_some() {
+        passwords.write(&layout)?;
+    }
     start_supervisor(&layout, out)
 }
 
@@ -75,50 +59,16 @@ pub fn is_running(layout: &Layout) -> Result<bool> {
     }
 }
 
-/// The earlier choices, changed by what the caller wants now.
-fn choose(layout: &Layout, options: &Options) -> Result<Installation> {
-    let before = Installation::read(layout)?;
-    let installation = match before {
-        Some(before) => before,
-        None => Installation {
-            node: host_name()?,
-            listen: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            port: 8443,
-            api_port: 443,
-            bridge: crate::BRIDGE.to_owned(),
-            network: match options.network {
-                Some(network) => network,
-                None => addresses::free_network().context(
-                    "every network on offer collides with a route of this machine; choose a /16 with --network",
-                )?,
-            },
-            outside: addresses::default_interface(),
-        },
+/// The passwords of the farm: as given, or as kept.
+fn passwords(layout: &Layout, installation: &Installation, options: &Options) -> Result<Passwords> {
+    let known = match &options.passwords {
+        Some(path) => Passwords::read(path).context("--passwords")?,
+        None => Passwords::known(layout)?,
     };
-    let network = options.network.unwrap_or(installation.network);
-    if network.octets()[2..] != [0, 0] {
-        bail!("--network {network}: give the address of a /16, such as 10.73.0.0");
-    }
-    let bridge = options.bridge.clone().unwrap_or_else(|| installation.bridge.clone());
-    if bridge.is_empty()
-        || bridge.len() > 15
-        || !bridge.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
-    {
-        bail!("--bridge {bridge}: an interface name has 1 to 15 letters, digits and hyphens");
-    }
-    Ok(Installation {
-        listen: options.listen.unwrap_or(installation.listen),
-        port: options.port.unwrap_or(installation.port),
-        api_port: options.api_port.unwrap_or(installation.api_port),
-        bridge,
-        network,
-        ..installation
+    Ok(match &installation.farm {
+        Some(farm) => known.only(&Daemon::ALL.map(|daemon| farm.role(daemon))),
+        None => known,
     })
-}
-
-fn host_name() -> Result<String> {
-    let name = nix::unistd::gethostname()?.to_string_lossy().into_owned();
-    Ok(name.split('.').next().unwrap_or("node1").to_owned())
 }
 
 fn make_service_user() -> Result<()> {

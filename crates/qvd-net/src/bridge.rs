@@ -118,6 +118,26 @@ pub async fn lower_bridge(name: &str) -> Result<(), Error> {
     }
 }
 
+/// Makes an interface a port of the bridge, and sets it up. One that is a port of it is fine.
+pub async fn add_port(bridge: &str, interface: &str) -> Result<(), Error> {
+    let netlink = Netlink::open()?;
+    let link = netlink.find(bridge).await?.ok_or_else(|| Error::NoBridge(bridge.to_owned()))?;
+    if !is_bridge(&link) {
+        return Err(Error::NotABridge(bridge.to_owned()));
+    }
+    let port = netlink.find(interface).await?.ok_or_else(|| Error::NoInterface(interface.to_owned()))?;
+    let change = LinkUnspec::new_with_index(port.header.index).controller(link.header.index).up().build();
+    netlink.handle.link().set(change).execute().await.map_err(Error::link("make a port of", interface))
+}
+
+/// Takes [`add_port`] back. An interface that is not there is fine.
+pub async fn release_port(interface: &str) -> Result<(), Error> {
+    let netlink = Netlink::open()?;
+    let Some(port) = netlink.find(interface).await? else { return Ok(()) };
+    let change = LinkUnspec::new_with_index(port.header.index).nocontroller().build();
+    netlink.handle.link().set(change).execute().await.map_err(Error::link("release", interface))
+}
+
 /// The IPv4 addresses that the node has on the bridge, with the bits of their networks.
 ///
 /// # Errors

@@ -25,6 +25,9 @@ pub enum Error {
     /// The bridge of the desktop network is not there.
     #[error("the bridge {0} does not exist on this node")]
     NoBridge(String),
+    /// An interface is not there.
+    #[error("there is no interface {0} on this node")]
+    NoInterface(String),
     /// Something else has the bridge's name.
     #[error("{0} exists, but it is no bridge")]
     NotABridge(String),

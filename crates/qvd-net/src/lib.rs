@@ -18,7 +18,8 @@ mod nft;
 mod rules;
 
 pub use bridge::{
-    examine_bridge, forget_neighbor, isolate_port, know_neighbor, lower_bridge, raise_bridge, remove_link,
+    add_port, examine_bridge, forget_neighbor, isolate_port, know_neighbor, lower_bridge, raise_bridge,
+    release_port, remove_link,
 };
 pub use dnsmasq::{Dnsmasq, Host, Names, Server};
 pub use error::Error;

@@ -1,7 +1,7 @@
 //! The server program of QVD.
 //!
-//! `qvd up`, `down` and `status` run an installation on one machine. Called by one of its links (`qvd-hkd`,
-//! `qvd-l7r`, `qvd-api`, `qvd-deploy-db`, with or without `.pl`) it is that program.
+//! `qvd up`, `down` and `status` run an installation on one machine, or one node of a farm. Called by one of its
+//! links (`qvd-hkd`, `qvd-l7r`, `qvd-api`, `qvd-deploy-db`, with or without `.pl`) it is that program.
 
 mod archive;
 mod daemon;
@@ -27,7 +27,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Bring everything up, and return when desktops can be had.
-    Up(Up),
+    Up(Box<Up>),
     /// Stop desktops, daemons and database; the data stays.
     Down(Data),
     /// Tell what runs, where, and what is wrong.
@@ -63,6 +63,9 @@ struct Data {
 struct Up {
     #[command(flatten)]
     data: Data,
+    /// Name of this node [default: as before, or the machine's name].
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
     /// Address of router and API [default: as before, or 127.0.0.1].
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<IpAddr>,
@@ -72,12 +75,47 @@ struct Up {
     /// Port of the API [default: as before, or 443].
     #[arg(long)]
     api_port: Option<u16>,
+    /// Run the API here [default: as before, or true where the database is our own].
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    api: Option<bool>,
     /// Name of the bridge of the desktops [default: as before, or qvdnet].
     #[arg(long, value_name = "NAME")]
     bridge: Option<String>,
-    /// Network of the desktops, a /16 [default: as before, or one that is free].
+    /// Network of the desktops, a /16 [default: as before, that of --address, or one that is free].
     #[arg(long, value_name = "ADDRESS")]
     network: Option<Ipv4Addr>,
+    /// Address of this node in the network of the desktops [default: as before, or its first].
+    #[arg(long, value_name = "ADDRESS")]
+    address: Option<Ipv4Addr>,
+    /// Interface that leads to the desktops of other nodes, and to nothing else [default: as before, or none].
+    #[arg(long, value_name = "NAME")]
+    interface: Option<String>,
+    /// Where images, homes and layers are kept [default: as before, or below --data].
+    #[arg(long, value_name = "DIR")]
+    storage: Option<PathBuf>,
+    #[command(flatten)]
+    farm: Farm,
+}
+
+/// Join a farm: use its database instead of one of our own.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Joining a farm")]
+struct Farm {
+    /// Servers of its database: names, addresses, or directories with a socket [default: as before].
+    #[arg(long, value_name = "SERVER,...", value_delimiter = ',')]
+    database: Vec<String>,
+    /// Port of the servers [default: as before, or 5432].
+    #[arg(long, value_name = "PORT")]
+    database_port: Option<u16>,
+    /// Name of the database [default: as before, or qvd].
+    #[arg(long, value_name = "NAME")]
+    database_name: Option<String>,
+    /// One role for all daemons [default: as before, or qvd_api, qvd_node and qvd_l7r].
+    #[arg(long, value_name = "NAME")]
+    database_user: Option<String>,
+    /// File with lines `role = password`, such as `passwords` of another node [default: as before].
+    #[arg(long, value_name = "FILE")]
+    passwords: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -94,7 +132,7 @@ fn main() -> ExitCode {
         }
     };
     match parsed.command {
-        Command::Up(options) => report(up(options)),
+        Command::Up(options) => report(up(*options)),
         Command::Down(data) => report(qvd_launch::down(&data.data, &mut std::io::stdout())),
         Command::Status(data) => status(&data.data),
         Command::Supervise(data) => report(supervise(data)),
@@ -120,8 +158,27 @@ fn arguments(given: Vec<OsString>) -> Vec<OsString> {
 }
 
 fn up(options: Up) -> anyhow::Result<()> {
-    let Up { data, listen, port, api_port, bridge, network } = options;
-    let options = qvd_launch::Options { data: data.data, listen, port, api_port, bridge, network };
+    let Up { data, node, listen, port, api_port, api, bridge, network, address, interface, storage, farm } =
+        options;
+    let Farm { database, database_port, database_name, database_user, passwords } = farm;
+    let options = qvd_launch::Options {
+        data: data.data,
+        node,
+        listen,
+        port,
+        api_port,
+        api,
+        bridge,
+        network,
+        address,
+        interface,
+        storage,
+        database,
+        database_port,
+        database_name,
+        database_user,
+        passwords,
+    };
     qvd_launch::up(&options, &mut std::io::stdout())
 }
 
