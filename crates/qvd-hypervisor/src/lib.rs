@@ -6,6 +6,7 @@
 //!
 //! Every step may be repeated, and so may its undo, in any state that an earlier life of the VM left behind.
 
+mod blocking;
 pub mod error;
 pub mod lxc;
 pub mod storage;

@@ -23,7 +23,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(300);
 pub async fn adopt(node: &Arc<Node>) -> Result<(), Error> {
     let mut owned: HashMap<VmId, Owned> =
         rows::own_vms(&node.database, node.own.host).await?.into_iter().map(|own| (own.vm, own)).collect();
-    let mut unknown = present(node);
+    let mut unknown = present(node).await;
     for (vm, record) in node.records.read_all()? {
         unknown.remove(&vm);
         let row = owned.remove(&vm);
@@ -51,10 +51,12 @@ pub async fn adopt(node: &Arc<Node>) -> Result<(), Error> {
 }
 
 /// VMs of which the hypervisor has anything here.
-fn present(node: &Node) -> BTreeSet<VmId> {
-    let lxc = container::lxc(&node.config.now());
-    let present = lxc.map_err(|failure| failure.to_string());
-    present.and_then(|lxc| lxc.present().map_err(|error| error.to_string())).unwrap_or_else(|problem| {
+async fn present(node: &Node) -> BTreeSet<VmId> {
+    let present = match container::lxc(&node.config.now()) {
+        Ok(lxc) => lxc.present().await.map_err(Failure::from),
+        Err(failure) => Err(failure),
+    };
+    present.unwrap_or_else(|problem| {
         warn!("not looked for desktops without records: {problem}");
         BTreeSet::new()
     })

@@ -14,9 +14,10 @@ use qvd_model::VmId;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use super::process::Process;
+use super::process::{self, Process};
 use super::{Lxc, container_name, vm_of};
 use crate::Error;
+use crate::blocking::blocking;
 
 /// A container whose `lxc-start` is alive, or was when it was found.
 #[derive(Debug)]
@@ -89,40 +90,53 @@ impl Lxc {
     }
 
     /// The running container of a VM, whoever started it.
-    pub fn find(&self, vm: VmId) -> Result<Option<Container>, Error> {
-        Ok(self.running()?.into_iter().find(|container| container.vm == vm))
+    pub async fn find(&self, vm: VmId) -> Result<Option<Container>, Error> {
+        Ok(self.running().await?.into_iter().find(|container| container.vm == vm))
     }
 
     /// All running containers whose definitions are in `path.run.lxc`.
-    pub fn running(&self) -> Result<Vec<Container>, Error> {
+    pub async fn running(&self) -> Result<Vec<Container>, Error> {
+        let lxc = self.clone();
+        // A node full of desktops has thousands of processes.
+        blocking("look for containers", move || lxc.scan()).await
+    }
+
+    fn scan(&self) -> Result<Vec<Container>, Error> {
         let entries = fs::read_dir("/proc").map_err(Error::storage("list", "/proc"))?;
         let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
-        Ok(numbers.filter_map(Process::find).filter_map(|process| self.adopt(process)).collect())
+        Ok(numbers.filter_map(|pid| self.adopt(pid)).collect())
     }
 
     /// VMs of which anything is on this machine: a running container, a control group, a definition. Groups that
     /// hold the `lxc-start` of another node on the same machine are not ours.
-    pub fn present(&self) -> Result<BTreeSet<VmId>, Error> {
-        let mut present: BTreeSet<VmId> = self.running()?.iter().map(|container| container.vm).collect();
-        let foreign = |vm: &VmId| {
-            let monitors = self.cgroups.monitors(*vm).into_iter().filter_map(Process::find);
-            monitors.filter_map(|process| self.container_of(process)).any(|(_, run)| run != self.run)
-        };
-        present.extend(self.cgroups.vms().into_iter().filter(|vm| !foreign(vm)));
-        let definitions = fs::read_dir(&self.run).into_iter().flatten().flatten();
-        present.extend(definitions.filter_map(|entry| vm_of(entry.file_name().to_str()?)));
-        Ok(present)
+    pub async fn present(&self) -> Result<BTreeSet<VmId>, Error> {
+        let lxc = self.clone();
+        blocking("look for desktops", move || {
+            let mut present: BTreeSet<VmId> = lxc.scan()?.iter().map(|container| container.vm).collect();
+            let foreign = |vm: &VmId| {
+                let monitors = lxc.cgroups.monitors(*vm).into_iter();
+                monitors.filter_map(|pid| lxc.container_of(pid)).any(|(_, run)| run != lxc.run)
+            };
+            present.extend(lxc.cgroups.vms().into_iter().filter(|vm| !foreign(vm)));
+            let definitions = fs::read_dir(&lxc.run).into_iter().flatten().flatten();
+            present.extend(definitions.filter_map(|entry| vm_of(entry.file_name().to_str()?)));
+            Ok(present)
+        })
+        .await
     }
 
-    /// The process as a container if it is an `lxc-start` of ours.
-    fn adopt(&self, process: Process) -> Option<Container> {
-        let (vm, run) = self.container_of(process)?;
-        (run == self.run).then_some(Container { vm, monitor: process, child: None })
+    /// The process as a container if it is a living `lxc-start` of ours.
+    fn adopt(&self, pid: i32) -> Option<Container> {
+        let found = self.container_of(pid).filter(|(_, run)| *run == self.run);
+        let monitor = found.and_then(|_| Process::find(pid))?;
+        // Read again: from here on the number cannot mean another process unnoticed.
+        let (vm, run) = self.container_of(pid)?;
+        (run == self.run && monitor.is_alive()).then_some(Container { vm, monitor, child: None })
     }
 
     /// The VM and the directory of definitions of a process that is an `lxc-start` of some node.
-    fn container_of(&self, process: Process) -> Option<(VmId, PathBuf)> {
-        let arguments = process.arguments();
+    fn container_of(&self, pid: i32) -> Option<(VmId, PathBuf)> {
+        let arguments = process::arguments(pid);
         let [program, name_option, name, run_option, run, ..] = arguments.as_slice() else { return None };
         let known = Path::new(OsStr::from_bytes(program)).file_name() == self.programs.start.file_name()
             && name_option == b"-n"
@@ -166,7 +180,7 @@ impl Lxc {
     /// `lxc-start` that never got as far as having one. Undo of starting; may be repeated.
     pub async fn end_processes(&self, vm: VmId, limit: Duration) -> Result<(), Error> {
         self.cgroups.kill(vm, limit).await?;
-        for container in self.running()?.into_iter().filter(|container| container.vm == vm) {
+        for container in self.running().await?.into_iter().filter(|container| container.vm == vm) {
             container.monitor.kill()?;
             let ended = timeout(limit, container.monitor.ended()).await;
             ended

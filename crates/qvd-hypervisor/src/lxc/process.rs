@@ -39,12 +39,6 @@ impl Process {
         text.split_whitespace().filter_map(|pid| Self::find(pid.parse().ok()?)).collect()
     }
 
-    /// Its arguments.
-    pub(super) fn arguments(self) -> Vec<Vec<u8>> {
-        let text = std::fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
-        text.split(|byte| *byte == 0).filter(|argument| !argument.is_empty()).map(<[u8]>::to_vec).collect()
-    }
-
     /// Returns when it has ended.
     pub async fn ended(self) -> Result<(), Error> {
         let failed = |error: io::Error| Error::process("watch process", self.pid)(error);
@@ -72,6 +66,12 @@ impl Process {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// The arguments of whichever process has this number; none for a zombie.
+pub(super) fn arguments(pid: i32) -> Vec<Vec<u8>> {
+    let text = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    text.split(|byte| *byte == 0).filter(|argument| !argument.is_empty()).map(<[u8]>::to_vec).collect()
 }
 
 #[allow(unsafe_code, reason = "tokio wants a promise about the handle")]

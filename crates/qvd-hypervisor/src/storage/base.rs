@@ -18,6 +18,7 @@ use super::layout::Tree;
 use super::record::{Record, stamp};
 use super::unpack::{Job, Limits, unpack};
 use crate::Error;
+use crate::blocking::blocking;
 
 /// Which image is wanted.
 #[derive(Debug, Clone)]
@@ -39,15 +40,6 @@ pub struct Progress {
     pub done: u64,
     /// Bytes of the image file; 0 while nothing is unpacked.
     pub total: u64,
-}
-
-/// Runs file work on a thread of its own.
-pub(super) async fn blocking<T: Send + 'static>(
-    what: &'static str,
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
-    let finished = tokio::task::spawn_blocking(work).await;
-    finished.map_err(|error| Error::process("finish", what)(io::Error::other(error)))?
 }
 
 /// Tells the thread that works for a future that nobody waits any more.

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use qvd_model::VmId;
 
-use super::base::{blocking, make_directory, make_private};
+use super::base::{make_directory, make_private};
 use super::directories::{Directories, single_name};
 use crate::Error;
+use crate::blocking::blocking;
 
 /// Whose home it is.
 #[derive(Debug, Clone, PartialEq, Eq)]

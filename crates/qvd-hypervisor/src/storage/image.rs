@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::unpack::Limits;
 use crate::Error;
+use crate::blocking::blocking;
 
 /// How an archive is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +60,7 @@ const HEAD: usize = 512;
 /// [`Error::ImageMissing`] without the file, [`Error::ImageInvalid`] when it is none of [`Kind`].
 pub async fn inspect(path: &Path) -> Result<Image, Error> {
     let path = path.to_owned();
-    super::base::blocking("inspect an image", move || {
+    blocking("inspect an image", move || {
         let mut file = open(&path)?;
         let kind = kind(&mut file, &path)?;
         let (mut reader, hash) = hashed(file);
@@ -75,7 +76,7 @@ pub async fn inspect(path: &Path) -> Result<Image, Error> {
 /// As [`inspect`].
 pub async fn recognize(path: &Path) -> Result<Kind, Error> {
     let path = path.to_owned();
-    super::base::blocking("recognize an image", move || {
+    blocking("recognize an image", move || {
         let mut file = open(&path)?;
         kind(&mut file, &path)
     })
@@ -91,7 +92,7 @@ pub async fn verify(path: &Path) -> Result<Image, Error> {
     let image = inspect(path).await?;
     let Kind::Tar(compression) = image.kind else { return Ok(image) };
     let path = path.to_owned();
-    super::base::blocking("verify an image", move || {
+    blocking("verify an image", move || {
         let file = open(&path)?;
         let damaged =
             |error: io::Error| Error::ImageDamaged { image: path.clone(), found: error.to_string() };

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-use super::base::{blocking, make_directory, make_private};
+use super::base::{make_directory, make_private};
 use super::overlay::Overlay;
 use crate::Error;
+use crate::blocking::blocking;
 
 /// Mounts an overlay over `lower` at `root`. A root that is mounted already is unmounted first: it may be of
 /// an earlier life over another image.

@@ -7,9 +7,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use qvd_model::{DiId, VmId};
 
-use super::base::{blocking, make_directory, make_private, remove_tree};
+use super::base::{make_directory, make_private, remove_tree};
 use super::directories::Directories;
 use crate::Error;
+use crate::blocking::blocking;
 
 /// The two directories of an overlay.
 #[derive(Debug, Clone, PartialEq, Eq)]

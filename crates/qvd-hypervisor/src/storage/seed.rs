@@ -3,9 +3,9 @@
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-use super::base::blocking;
 use super::inside::Inside;
 use crate::Error;
+use crate::blocking::blocking;
 
 /// Files and directories of a root that differ from desktop to desktop.
 #[derive(Clone)]

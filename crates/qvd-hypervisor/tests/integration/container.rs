@@ -141,7 +141,7 @@ impl Node {
     }
 
     /// What is still there of a VM.
-    fn remains(&self, vm: VmId) -> Vec<String> {
+    async fn remains(&self, vm: VmId) -> Vec<String> {
         let mut found = Vec::new();
         let group = format!("qvd-test-{}/qvd-{vm}", self.bridge);
         for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap() {
@@ -151,7 +151,7 @@ impl Node {
         let root = self.storage.directories.root(vm);
         found.extend(mounted_below(&root).unwrap().iter().map(|path| path.display().to_string()));
         found.extend(root.exists().then(|| root.display().to_string()));
-        found.extend(self.lxc.find(vm).unwrap().map(|container| format!("{container:?}")));
+        found.extend(self.lxc.find(vm).await.unwrap().map(|container| format!("{container:?}")));
         let link = PathBuf::from(format!("/sys/class/net/qt{vm}x{}", std::process::id()));
         found.extend(link.exists().then(|| link.display().to_string()));
         let overlays = fs::read_dir(&self.storage.directories.overlayfs).unwrap();
@@ -224,13 +224,13 @@ async fn a_desktop_lives_and_leaves_nothing() {
     let init = container.init().unwrap();
     let groups = fs::read_to_string(format!("/proc/{}/cgroup", init.pid)).unwrap();
     assert!(groups.contains(&format!("qvd-test-{}/qvd-100/payload/inside", node.bridge)), "{groups}");
-    let mut adopted = node.lxc.find(vm).unwrap().unwrap();
+    let mut adopted = node.lxc.find(vm).await.unwrap().unwrap();
     assert_eq!(adopted.monitor, container.monitor);
     assert!(node.lxc.cgroups.processes(vm).len() >= 3);
     // Another node with the same groups does not take it for its own.
     let other = Lxc { run: node.storage.root.path().join("other"), ..node.lxc.clone() };
-    assert_eq!(node.lxc.present().unwrap(), [vm].into());
-    assert!(other.present().unwrap().is_empty());
+    assert_eq!(node.lxc.present().await.unwrap(), [vm].into());
+    assert!(other.present().await.unwrap().is_empty());
     let session = nix::unistd::getsid(Some(nix::unistd::Pid::from_raw(container.monitor.pid))).unwrap();
     assert_eq!(session.as_raw(), container.monitor.pid);
 
@@ -239,8 +239,8 @@ async fn a_desktop_lives_and_leaves_nothing() {
     timeout(LIMIT, adopted.ended()).await.unwrap().unwrap();
     assert!(!init.is_alive() && Process::find(init.pid) != Some(init));
     node.clear(vm).await;
-    assert_eq!(node.remains(vm), Vec::<String>::new());
-    assert!(node.lxc.present().unwrap().is_empty());
+    assert_eq!(node.remains(vm).await, Vec::<String>::new());
+    assert!(node.lxc.present().await.unwrap().is_empty());
     assert!(prepared.home.source.join("told").exists());
 }
 
@@ -267,7 +267,7 @@ async fn a_failed_start_quotes_what_was_written_and_may_be_kept() {
     assert!(kept[0].exists());
     storage::purge_discarded(directories, Duration::ZERO).await.unwrap();
     node.clear(vm).await;
-    assert_eq!(node.remains(vm), Vec::<String>::new());
+    assert_eq!(node.remains(vm).await, Vec::<String>::new());
 }
 
 #[tokio::test]
@@ -284,7 +284,7 @@ async fn a_definition_that_cannot_be_used_is_explained() {
     let error = node.lxc.exited(vm, status).to_string();
     assert!(error.contains("nobridge0"), "{error}");
     node.clear(vm).await;
-    assert_eq!(node.remains(vm), Vec::<String>::new());
+    assert_eq!(node.remains(vm).await, Vec::<String>::new());
 }
 
 #[tokio::test]
@@ -300,7 +300,7 @@ async fn power_off_ends_a_desktop_that_listens() {
     // Nobody is there to stop any more: fine.
     node.lxc.kill(vm, LIMIT).await.unwrap();
     node.clear(vm).await;
-    assert_eq!(node.remains(vm), Vec::<String>::new());
+    assert_eq!(node.remains(vm).await, Vec::<String>::new());
 }
 
 #[tokio::test]
@@ -314,6 +314,6 @@ async fn a_root_in_use_is_never_detached() {
     assert_eq!(mounted_below(&prepared.root).unwrap().len(), 1);
     drop(open);
     node.clear(vm).await;
-    assert_eq!(node.remains(vm), Vec::<String>::new());
+    assert_eq!(node.remains(vm).await, Vec::<String>::new());
     assert_eq!(mounted_below(Path::new(&prepared.root)).unwrap().len(), 0);
 }
