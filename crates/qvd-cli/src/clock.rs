@@ -24,16 +24,30 @@ fn utc() -> PrimitiveDateTime {
     PrimitiveDateTime::new(now.date(), now.time())
 }
 
+/// The seconds from now to a time as people write it; 0 if it is past.
+pub(crate) fn seconds_until(text: &str) -> Result<i64, Error> {
+    let Some(moment) = moment(text)? else {
+        return Err(Error::Usage("a time is needed, such as 'now + 2 hours'".to_owned()));
+    };
+    Ok((moment - utc()).whole_seconds().max(0))
+}
+
 /// A time as people write it, as the moment in UTC that the API is sent; empty for none.
 pub(crate) fn absolute(text: &str) -> Result<String, Error> {
+    match moment(text)? {
+        None => Ok(String::new()),
+        Some(moment) => moment.format(WIRE).map_err(|e| Error::Usage(format!("`{text}`: {e}"))),
+    }
+}
+
+fn moment(text: &str) -> Result<Option<PrimitiveDateTime>, Error> {
     let utc = utc();
     let now = Now { utc, local: ZONE.wall_clock(utc) };
-    let moment = match expiry::parse(text, now).map_err(|e| Error::Usage(e.to_string()))? {
-        Expiry::Never => return Ok(String::new()),
-        Expiry::Utc(moment) => moment,
-        Expiry::Local(local) => ZONE.moment(local),
-    };
-    moment.format(WIRE).map_err(|e| Error::Usage(format!("`{text}`: {e}")))
+    Ok(match expiry::parse(text, now).map_err(|e| Error::Usage(e.to_string()))? {
+        Expiry::Never => None,
+        Expiry::Utc(moment) => Some(moment),
+        Expiry::Local(local) => Some(ZONE.moment(local)),
+    })
 }
 
 /// A moment of the API on the wall clock here, with its zone; other texts stay as they are.

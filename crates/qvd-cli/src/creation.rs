@@ -16,7 +16,7 @@ use crate::noun::Noun;
 use crate::output::{Column, Listing};
 use crate::run::{Context, Mode, write};
 
-/// Makes an object.
+/// Makes an object, and prints its number.
 pub(crate) async fn create(
     context: &mut Context<'_>,
     noun: &'static Noun,
@@ -29,9 +29,19 @@ pub(crate) async fn create(
     if needs_password && !has_password && asks {
         assignments.push(Assignment { name: "password".to_owned(), value: Value::Ask });
     }
+    let Some(answer) = make(context, noun, assignments).await? else { return Ok(()) };
+    let columns = vec![Column::plain("id")];
+    context.print(Listing { columns, rows: answer.rows, total: answer.total })
+}
+
+/// Makes an object; `None` if it is only shown what would be made.
+pub(crate) async fn make(
+    context: &mut Context<'_>,
+    noun: &'static Noun,
+    assignments: Vec<Assignment>,
+) -> Result<Option<Answer>, Error> {
     if noun.object == Object::Di {
-        let answer = import::create(context, noun, assignments).await?;
-        return print(context, answer);
+        return import::create(context, noun, assignments).await.map(Some);
     }
     let mut call = Call::new(noun.object, Does::Create)?;
     call.arguments = arguments(context, noun, assignments)?;
@@ -46,10 +56,11 @@ pub(crate) async fn create(
                 (name, other) => format!("{name}={other}"),
             })
             .collect();
-        return write(context.out, &format!("would create: {} {}\n", noun.word, given.join(", ")));
+        write(context.out, &format!("would create: {} {}\n", noun.word, given.join(", ")))?;
+        return Ok(None);
     }
     match context.api.call(&call).await {
-        Ok(answer) => print(context, answer),
+        Ok(answer) => Ok(Some(answer)),
         Err(error) => Err(suggested(context, &call.arguments, error).await),
     }
 }
@@ -71,11 +82,6 @@ async fn suggested(context: &mut Context<'_>, arguments: &Map<String, Json>, err
         }
     }
     Error::Refused { code, message }
-}
-
-fn print(context: &mut Context<'_>, answer: Answer) -> Result<(), Error> {
-    let columns = vec![Column::plain("id")];
-    context.print(Listing { columns, rows: answer.rows, total: answer.total })
 }
 
 /// Super-administrators stand above tenants, so what they make has to say in which one it is: as typed, as

@@ -22,6 +22,7 @@ pub mod grammar;
 mod grant;
 pub mod help;
 mod import;
+mod legacy;
 mod listing;
 pub mod noun;
 pub mod options;
@@ -50,6 +51,10 @@ use crate::run::{Mode, Runner, complain, read, write};
 
 /// Runs the program with its arguments (the first is its name); the result is its exit code.
 pub async fn main(arguments: Vec<String>, out: &mut dyn Write) -> u8 {
+    let environment = |name: &str| std::env::var(name).ok();
+    if arguments.first().is_some_and(|name| is_legacy(name)) {
+        return legacy::main(arguments, &environment, out).await;
+    }
     if let [_, flag, current, line] = arguments.as_slice()
         && flag == "--complete"
     {
@@ -63,7 +68,6 @@ pub async fn main(arguments: Vec<String>, out: &mut dyn Write) -> u8 {
             return 2;
         }
     };
-    let environment = |name: &str| std::env::var(name).ok();
     match execute(&options, &environment, out).await {
         Ok(()) => 0,
         // Whoever read our output has seen enough.
@@ -74,6 +78,12 @@ pub async fn main(arguments: Vec<String>, out: &mut dyn Write) -> u8 {
             error.exit_code()
         }
     }
+}
+
+/// Whether the program is called by the name of its predecessor.
+fn is_legacy(program: &str) -> bool {
+    let name = program.rsplit('/').next().unwrap_or(program);
+    matches!(name, "qa" | "qa.pl" | "qvd-admin.pl")
 }
 
 /// Runs what the options ask for; an error comes with the place in the script where it happened.

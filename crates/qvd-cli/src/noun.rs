@@ -84,6 +84,9 @@ pub const NOUNS: &[Noun] = &[
     },
 ];
 
+/// The noun of VMs.
+pub const VM: &Noun = &NOUNS[0];
+
 /// Every verb, also of nouns that lack it: it is recognised so that the refusal can say so.
 pub const VERBS: &[&str] = &[
     "get",

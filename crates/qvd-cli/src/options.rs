@@ -108,6 +108,15 @@ pub struct Options {
     pub command: Vec<String>,
 }
 
+impl Options {
+    /// What `qa` knows of them; it reads the same files and variables.
+    pub(crate) fn of_legacy(quiet: bool, force: bool) -> Self {
+        let mut options = Self::parse_from(["qa"]);
+        (options.quiet, options.force) = (quiet, force);
+        options
+    }
+}
+
 /// `90`, `90s`, `5m`, `2h`.
 fn duration(text: &str) -> Result<Duration, String> {
     let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());

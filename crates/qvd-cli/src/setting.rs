@@ -88,9 +88,9 @@ fn warn(context: &Context<'_>, arguments: &Map<String, Json>) {
     }
 }
 
-/// `config ssl`: what the routers show to clients. Files are read here, unless they are said to be there.
+/// `config ssl`: what the routers show to clients.
 pub(crate) async fn ssl(context: &mut Context<'_>, assignments: Vec<Assignment>) -> Result<(), Error> {
-    let mut arguments = Map::new();
+    let mut files = Vec::new();
     for Assignment { name, value } in assignments {
         let Value::One(path) = value else {
             return Err(Error::Usage(format!("`{name}` needs one file: {name}=PATH")));
@@ -98,33 +98,44 @@ pub(crate) async fn ssl(context: &mut Context<'_>, assignments: Vec<Assignment>)
         if !["key", "cert", "crl", "ca"].contains(&name.as_str()) {
             return Err(Error::Usage(format!("`{name}` is not a part of it; expected key, cert, crl or ca")));
         }
-        let content = if context.options.server_side || path.is_empty() {
-            path
-        } else {
-            std::fs::read_to_string(&path).map_err(|e| Error::Usage(format!("{name}: {path}: {e}")))?
-        };
-        arguments.insert(name, json!(content));
+        files.push((name, path));
     }
-    for part in ["key", "cert"] {
-        if arguments.get(part).and_then(Json::as_str).is_none_or(str::is_empty) {
-            return Err(Error::Usage(format!("{part} is missing: config ssl key=PATH, cert=PATH")));
-        }
+    let Some(total) = send_ssl(context, &files).await? else { return Ok(()) };
+    context.print_total(total)
+}
+
+/// Sends the contents of the files, which are read here unless they are said to be on the server; an empty path
+/// removes. The result is `None` if it is only shown what would be sent.
+pub(crate) async fn send_ssl(
+    context: &mut Context<'_>,
+    files: &[(String, String)],
+) -> Result<Option<u64>, Error> {
+    let mut arguments = Map::new();
+    for (name, path) in files {
+        let content = if context.options.server_side || path.is_empty() {
+            path.clone()
+        } else {
+            std::fs::read_to_string(path).map_err(|e| Error::Usage(format!("{name}: {path}: {e}")))?
+        };
+        arguments.insert(name.clone(), json!(content));
+    }
+    let part = |name: &str| arguments.get(name).and_then(Json::as_str).unwrap_or_default();
+    if let Some(missing) = ["key", "cert"].into_iter().find(|name| part(name).is_empty()) {
+        return Err(Error::Usage(format!("{missing} is missing: config ssl key=PATH, cert=PATH")));
     }
     if !context.options.server_side {
-        let part = |name: &str| arguments.get(name).and_then(Json::as_str).unwrap_or_default();
         tls::check_pair(part("cert"), part("key"))?;
-        for name in ["crl", "ca"] {
-            let text = part(name);
-            if !text.is_empty() && !text.contains("-----BEGIN ") {
-                return Err(Error::Usage(format!("{name}: the file is not PEM")));
-            }
+        let no_pem =
+            ["crl", "ca"].into_iter().find(|n| !part(n).is_empty() && !part(n).contains("-----BEGIN "));
+        if let Some(name) = no_pem {
+            return Err(Error::Usage(format!("{name}: the file is not PEM")));
         }
     }
     if context.options.dry_run {
         let names: Vec<&str> = arguments.keys().map(String::as_str).collect();
-        return write(context.out, &format!("would send config_ssl {}\n", names.join(", ")));
+        write(context.out, &format!("would send config_ssl {}\n", names.join(", ")))?;
+        return Ok(None);
     }
     let call = Call { action: "config_ssl", arguments, ..Call::default() };
-    let answer = context.api.call(&call).await?;
-    context.print_total(answer.total.max(1))
+    Ok(Some(context.api.call(&call).await?.total.max(1)))
 }

@@ -13,6 +13,7 @@ mod completion;
 #[path = "../../../qvd-admin/tests/integration/installation.rs"]
 #[allow(dead_code, reason = "the tests of the API use the rest")]
 mod installation;
+mod legacy;
 mod manual;
 mod shell;
 

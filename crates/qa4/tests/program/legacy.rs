@@ -1,0 +1,178 @@
+//! `qa`: the program under the name of its predecessor, with the examples of the manual (`spec/cli.md` 4.3).
+
+use std::process::{Command, Stdio};
+
+use crate::installation::{Installation, image_file};
+use crate::{Run, finished};
+
+/// `qa` as root on the API's host.
+struct Qa<'a>(&'a Installation);
+
+impl Qa<'_> {
+    fn command(&self) -> Command {
+        let link = self.0.path("qa");
+        if !link.exists() {
+            std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_qa4"), &link).unwrap();
+        }
+        let mut command = Command::new(link);
+        let socket = self.0.path("api.sock");
+        command.env_clear().env("HOME", self.0.path("home")).env("QVD_SOCKET", socket).env("TZ", "UTC");
+        command.env("PATH", self.0.path("bin"));
+        command.stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Run {
+        finished(tokio::task::block_in_place(|| self.command().args(arguments).output()).unwrap())
+    }
+
+    fn answered(&self, arguments: &[&str], answer: &str) -> Run {
+        use std::io::Write;
+        let mut command = self.command();
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(answer.as_bytes()).unwrap();
+        finished(tokio::task::block_in_place(|| child.wait_with_output()).unwrap())
+    }
+
+    /// It succeeds and prints this.
+    fn prints(&self, arguments: &[&str], expected: &str) {
+        let run = self.run(arguments);
+        assert_eq!((run.exit, run.out.as_str(), run.err.as_str()), (0, expected, ""), "{arguments:?}");
+    }
+
+    fn shows(&self, arguments: &[&str], parts: &[&str]) {
+        let run = self.run(arguments);
+        assert_eq!(run.exit, 0, "{arguments:?}: {run:#?}");
+        assert!(parts.iter().all(|part| run.out.contains(part)), "{arguments:?}: {run:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_examples_of_the_manual() {
+    let it = Installation::start("legacy").await;
+    let qa = Qa(&it);
+    let help = qa.run(&["--help"]);
+    assert_eq!(help.exit, 1);
+    assert!(help.out.contains("vm disconnect_user\n") && help.out.contains("osf add (*)\n"), "{help:#?}");
+    qa.shows(&["config", "ssl", "--help"], &["qa config ssl key=VALUE cert=VALUE"]);
+
+    qa.prints(&["config", "set", "myproperty=this is a value"], "");
+    qa.shows(&["config", "get"], &["\nmyproperty=this is a value\n", "\nl7r.port=8443\n"]);
+    qa.prints(&["config", "get", "myproperty"], "myproperty=this is a value\n");
+    qa.prints(&["config", "del", "myproperty"], "Deleted 1 config entries.\n");
+    let refused = qa.run(&["config", "set", "l7r.ssl.key=x"]);
+    assert_eq!(refused.exit, 1);
+    assert!(refused.err.starts_with("Error: ") && refused.err.contains("qa config ssl"), "{refused:#?}");
+
+    qa.prints(&["host", "add", "name=NewNode", "address=192.168.0.12"], "Host added with id 10000\n");
+    qa.prints(&["host", "add", "name=sharon", "address=192.168.0.13"], "Host added with id 10001\n");
+    qa.shows(&["host", "list", "-f", "name=sha*"], &["Id    Name   Address", "10001 sharon 192.168.0.13"]);
+    qa.prints(&["host", "del", "-f", "name=NewNode"], "Deleting 1 Hosts.\n");
+
+    it.sql("SELECT setval(pg_get_serial_sequence(t, 'id'), 1, false) FROM unnest(ARRAY['users', 'osfs', 'vms']) t")
+        .await;
+    qa.prints(
+        &["osf", "add", "name=myOSF", "use_overlay=no", "memory=1024", "user_storage_size=2048"],
+        "OSF added with id 1\n",
+    );
+    qa.prints(
+        &["osf", "list"],
+        "Id Name  RAM  Overlay UserHD\n----------------------------\n 1 myOSF 1024 no        2048\n",
+    );
+    let staged = it.path("staging/qvd-guest.img.tar.gz");
+    image_file(&staged);
+    it.sql("SELECT setval(pg_get_serial_sequence('dis', 'id'), 42, false)").await;
+    qa.prints(&["di", "add", &format!("path={}", staged.display()), "osf_id=1"], "DI added with id 42\n");
+    qa.shows(&["di", "list"], &["42-qvd-guest.img.tar.gz", "default", "head"]);
+    qa.prints(&["di", "tag", "di_id=42", "tag=default"], "");
+    qa.prints(&["di", "tag", "di_id=42", "tag=software_bug_fixed"], "");
+
+    qa.prints(&["user", "add", "login=peter", "password=s3cr3t"], "User added with id 1\n");
+    qa.prints(&["user", "add", "login=guest3", "password=x"], "User added with id 2\n");
+    qa.prints(&["user", "del", "-f", "login=guest3"], "Deleting 1 Users.\n");
+    qa.prints(&["user", "list"], "Id Login\n--------\n 1 peter\n");
+    qa.prints(&["user", "list", "-q"], "1 peter\n");
+    let unasked = qa.run(&["user", "passwd", "user=guest"]);
+    assert_eq!(unasked.exit, 1, "{unasked:#?}");
+
+    qa.prints(&["vm", "add", "name=GuestVM", "user_id=1", "osf_id=1"], "VM added with id 1\n");
+    let unknown = qa.run(&["vm", "add", "name=GuestVM2", "user=peter", "osf=myOFS"]);
+    assert_eq!(unknown.exit, 1);
+    assert!(unknown.err.contains("did you mean `myOSF`?"), "{unknown:#?}");
+    it.sql("SELECT setval(pg_get_serial_sequence('vms', 'id'), 41, false)").await;
+    qa.prints(
+        &["vm", "add", "name=v", "user=peter", "osf=myOSF", "bulk=2"],
+        "VM added with id 41\nVM added with id 42\n",
+    );
+    qa.prints(&["vm", "edit", "di_tag=software_bug_fixed", "-f", "vm_id=42"], "Edited 1 VMs.\n");
+    qa.shows(&["vm", "list", "-f", "id=42"], &["software_bug_fixed", "UserState", "v-1"]);
+    qa.prints(&["vm", "block", "-f", "id=41"], "");
+    qa.prints(&["vm", "unblock", "-f", "name=GuestVM"], "");
+    it.running_host("node1", "10.3.15.9").await;
+    qa.prints(&["vm", "start", "-f", "id=1"], "Started 1 VMs.\n");
+    it.sql("UPDATE vm_runtimes SET vm_state = 'running', vm_cmd = NULL, user_state = 'connected' WHERE vm_id = 1")
+        .await;
+    qa.shows(&["vm", "list", "-f", "user=pe*,state=running,user_state=connected"], &["GuestVM"]);
+    // What cannot be done to the others is told, and is no failure.
+    let stopped = qa.run(&["vm", "stop", "-f", "user=p*"]);
+    assert_eq!((stopped.exit, stopped.out.as_str()), (0, "Stopped 1 VMs.\n"), "{stopped:#?}");
+    assert_eq!(stopped.err.matches(" skipped: ").count(), 2, "{stopped:#?}");
+    let running = qa.run(&["vm", "del", "-f", "name=GuestVM"]);
+    assert!(running.err.contains("vm 1 skipped: "), "{running:#?}");
+    it.sql("UPDATE vm_runtimes SET vm_state = 'stopped', vm_cmd = NULL, host_id = NULL").await;
+    qa.prints(&["vm", "del", "-f", "name=GuestVM"], "Deleting 1 VMs.\n");
+
+    qa.prints(&["user", "add", "login=rowan", "password=x"], "User added with id 3\n");
+    qa.prints(&["user", "propset", "beverage=beer", "-F", "login=rowan"], "propset in 1 users.\n");
+    qa.prints(&["user", "propget"], "rowan\tbeverage=beer\n");
+    // No is an answer too, and nothing fails by it.
+    let kept = qa.answered(&["user", "propdel", "beverage"], "n\n");
+    assert_eq!(kept.exit, 0);
+    assert!(kept.out.contains("[y/N]") && kept.out.ends_with("Aborted\n"), "{kept:#?}");
+    qa.prints(&["user", "propget"], "rowan\tbeverage=beer\n");
+    assert_eq!(qa.answered(&["user", "propdel", "beverage"], "y\n").exit, 0);
+    qa.prints(&["user", "propget"], "");
+    let nobody = qa.run(&["user", "propset", "a=b", "-f", "login=nobody"]);
+    assert_eq!((nobody.exit, nobody.out.as_str()), (1, ""), "{nobody:#?}");
+    it.stop().await;
+}
+
+/// Programs that stand in for those that are not part of QVD print their arguments.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn desktops_are_reached_by_the_programs_of_the_system() {
+    let it = Installation::start("reach").await;
+    let qa = Qa(&it);
+    std::fs::create_dir(it.path("bin")).unwrap();
+    for program in ["ssh", "vncviewer", "lxc-console", "telnet"] {
+        let file = it.path("bin").join(program);
+        std::fs::write(&file, "#!/bin/sh\necho \"${0##*/}\" \"$@\"\n").unwrap();
+        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    for words in [
+        &["osf", "add", "name=o"][..],
+        &["user", "add", "login=ann", "password=x"],
+        &["vm", "add", "name=myVM", "user=ann", "osf=o"],
+    ] {
+        assert_eq!(qa.run(words).exit, 0, "{words:?}");
+    }
+    let stopped = qa.run(&["vm", "ssh", "-f", "name=myVM", "--", "-l", "qvd"]);
+    assert_eq!(stopped.exit, 1);
+    assert!(stopped.err.contains("myVM does not run"), "{stopped:#?}");
+    it.running_host("node1", "10.3.15.9").await;
+    it.sql(
+        "UPDATE vm_runtimes SET vm_state = 'running', host_id = (SELECT id FROM hosts), vm_address = '10.3.15.254',
+         vm_ssh_port = 22",
+    )
+    .await;
+    qa.prints(
+        &["vm", "ssh", "-f", "name=myVM", "--", "-l", "qvd"],
+        "ssh -o HostKeyAlias=qvd-vm-10000 10.3.15.254 -p 22 -l qvd\n",
+    );
+    qa.prints(&["vm", "console", "-f", "id=10000"], "lxc-console -n qvd-10000\n");
+    assert!(qa.run(&["vm", "vnc", "-f", "name=myVM"]).err.contains("no vnc port"));
+    it.sql("UPDATE vm_runtimes SET vm_vnc_port = 5900, vm_serial_port = 15000").await;
+    qa.prints(&["vm", "vnc", "-f", "name=myVM"], "vncviewer node1::5900\n");
+    qa.prints(&["vm", "console", "-f", "name=myVM"], "telnet node1 15000\n");
+    it.stop().await;
+}

@@ -1,0 +1,148 @@
+//! The lists of `qa`.
+
+use std::fmt::Write as _;
+
+use serde_json::{Map, Value};
+use unicode_width::UnicodeWidthStr;
+
+use super::Legacy;
+use crate::api::Call;
+use crate::clock;
+use crate::error::Error;
+use crate::run::write;
+
+/// A column: its title, and the field whose value it shows. Without a field it is there for old scripts.
+type Column = (&'static str, Option<&'static str>);
+
+const VM: &[Column] = &[
+    ("Id", Some("id")),
+    ("Name", Some("name")),
+    ("User", Some("user_name")),
+    ("RealUser", None),
+    ("Ip", Some("ip")),
+    ("OSF", Some("osf_name")),
+    ("DI_Tag", Some("di_tag")),
+    ("DI", Some("di_name")),
+    ("Running DI", Some("di_name_in_use")),
+    ("Host", Some("host_name")),
+    ("State", Some("state")),
+    ("L7R", None),
+    ("UserState", Some("user_state")),
+    ("Blocked", Some("blocked")),
+    ("Expire soft", Some("expiration_soft")),
+    ("Expire hard", Some("expiration_hard")),
+];
+const HOST: &[Column] = &[
+    ("Id", Some("id")),
+    ("Name", Some("name")),
+    ("Address", Some("address")),
+    ("HKD", None),
+    ("Usable RAM", None),
+    ("Usable CPU", None),
+    ("VMs assigned", Some("number_of_vms_connected")),
+    ("Blocked", Some("blocked")),
+    ("State", Some("state")),
+];
+const OSF: &[Column] = &[
+    ("Id", Some("id")),
+    ("Name", Some("name")),
+    ("RAM", Some("memory")),
+    ("Overlay", Some("overlay")),
+    ("UserHD", Some("user_storage")),
+];
+const DI: &[Column] = &[
+    ("Id", Some("id")),
+    ("OSF", Some("osf_id")),
+    ("Version", Some("version")),
+    ("Path", Some("disk_image")),
+    ("Tags", Some("tags")),
+];
+const USER: &[Column] = &[("Id", Some("id")), ("Login", Some("name"))];
+
+impl Legacy<'_> {
+    /// `list`
+    pub(super) async fn list(&mut self) -> Result<(), Error> {
+        let noun = self.arguments.command.noun();
+        let columns = match noun.word {
+            "vm" => VM,
+            "host" => HOST,
+            "osf" => OSF,
+            "di" => DI,
+            _ => USER,
+        };
+        let fields: Vec<&str> = columns.iter().filter_map(|(_, field)| *field).collect();
+        let call = Call::list(noun.object, self.selection(), &fields)?;
+        let rows = self.context.api.call(&call).await?.rows;
+        let cells = rows.iter().map(|row| columns.iter().map(|c| cell(row, *c)).collect()).collect();
+        let titles: Vec<&str> = columns.iter().map(|(title, _)| *title).collect();
+        write(self.context.out, &table(&titles, cells, self.arguments.quiet))
+    }
+}
+
+fn cell(row: &Map<String, Value>, (title, field): Column) -> String {
+    let value = field.and_then(|field| row.get(field)).unwrap_or(&Value::Null);
+    let text = match value {
+        Value::Null => String::new(),
+        Value::String(text) if title.starts_with("Expire") => clock::shown(text),
+        Value::String(text) => text.clone(),
+        Value::Array(tags) => {
+            let names = tags.iter().filter_map(|t| t.get("tag").or(Some(t))?.as_str());
+            names.collect::<Vec<_>>().join(", ")
+        }
+        other => other.to_string(),
+    };
+    let text = match (title, text.as_str()) {
+        ("Overlay", "1") => "yes".to_owned(),
+        ("Overlay", "0") => "no".to_owned(),
+        _ => text,
+    };
+    let text: String = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    if text.is_empty() { "-".to_owned() } else { text }
+}
+
+/// Columns as wide as they must be with a blank between them, titles, a line below, numbers to the right.
+fn table(titles: &[&str], rows: Vec<Vec<String>>, bare: bool) -> String {
+    let wide = |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.width()).max();
+    let widths: Vec<usize> = titles
+        .iter()
+        .enumerate()
+        .map(|(at, title)| {
+            let title = if bare { 0 } else { title.width() };
+            wide(at).unwrap_or(0).max(title)
+        })
+        .collect();
+    let mut text = String::new();
+    if !bare {
+        let heads = titles.iter().zip(&widths).map(|(title, width)| padded(title, *width, false));
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{}", heads.collect::<Vec<_>>().join(" "));
+        let _ =
+            writeln!(text, "{}", "-".repeat(widths.iter().sum::<usize>() + widths.len().saturating_sub(1)));
+    }
+    for row in &rows {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| {
+            let number = cell.parse::<f64>().is_ok_and(f64::is_finite);
+            padded(cell, *width, number)
+        });
+        let _ = writeln!(text, "{}", cells.collect::<Vec<_>>().join(" "));
+    }
+    text
+}
+
+fn padded(text: &str, width: usize, right: bool) -> String {
+    let fill = " ".repeat(width.saturating_sub(text.width()));
+    if right { format!("{fill}{text}") } else { format!("{text}{fill}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_the_old_one() {
+        let rows = vec![vec!["7".to_owned(), "rowan".to_owned()], vec!["10000".to_owned(), "-".to_owned()]];
+        let expected = "Id    Login\n-----------\n    7 rowan\n10000 -    \n";
+        assert_eq!(table(&["Id", "Login"], rows.clone(), false), expected);
+        assert_eq!(table(&["Id", "Login"], rows, true), "    7 rowan\n10000 -    \n");
+    }
+}
