@@ -50,6 +50,11 @@ impl Cluster {
         self.pg_ctl(&["start"])
     }
 
+    /// Ends the database, whoever is connected.
+    pub fn stop_database(&self) -> Result<()> {
+        self.pg_ctl(&["stop", "-m", "immediate"])
+    }
+
     /// Breaks the database off in the middle of everything, and starts it again.
     pub fn restart_database(&self) -> Result<()> {
         self.pg_ctl(&["restart", "-m", "immediate"])

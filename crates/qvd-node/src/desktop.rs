@@ -161,6 +161,10 @@ impl Desktop {
     /// Carries out a step of the start.
     pub async fn perform(&self, step: Step) -> Result<(), Failure> {
         self.inner().step = Some(step);
+        if !self.node.holds() {
+            let detail = "its host is cut off and may not start VMs";
+            return Err(Failure::new(FailureCode::Fenced, detail));
+        }
         let values = self.node.config.now();
         match step {
             Step::Plan => self.plan(&values).await,
@@ -327,8 +331,8 @@ impl Desktop {
         self.write_record(record)
     }
 
-    /// Undoes a step; `failed` says that the VM did not stop by request.
-    pub async fn undo(&self, undo: Undo, failed: bool) -> Result<(), Failure> {
+    /// Undoes a step; `failure` says why the VM stopped, if not by request.
+    pub async fn undo(&self, undo: Undo, failure: Option<FailureCode>) -> Result<(), Failure> {
         let values = self.node.config.now();
         let directories = container::directories(&values).map_err(configuration)?;
         match undo {
@@ -337,6 +341,8 @@ impl Desktop {
             Undo::Define => container::lxc(&values)?.undefine(self.vm)?,
             Undo::Network => self.disconnect(&values).await?,
             Undo::Mount => storage::unmount_below(&directories.root(self.vm), UNMOUNT_LIMIT).await?,
+            // What it wrote may be that of another node by now.
+            Undo::Overlay if failure == Some(FailureCode::Fenced) || self.node.is_fenced() => {}
             Undo::Overlay => {
                 let (persistent, booted) = {
                     let inner = self.inner();
@@ -344,7 +350,8 @@ impl Desktop {
                     (inner.record.as_ref().is_none_or(|r| r.persistent), inner.booted)
                 };
                 // What a failed start wrote may tell why it failed.
-                storage::discard_overlay(&directories, self.vm, persistent, failed && !booted).await?;
+                storage::discard_overlay(&directories, self.vm, persistent, failure.is_some() && !booted)
+                    .await?;
             }
         }
         Ok(())

@@ -25,11 +25,17 @@ pub enum Error {
     /// The machine lacks what a node needs; all that was found.
     #[error("this node cannot run desktops:\n  {}", .0.join("\n  "))]
     Unfit(Vec<String>),
-    /// The host row says that the node was given up, or that another daemon has it.
-    #[error(
-        "the row of host {host} is not ours any more: the node was given up, or another qvd-hkd runs under its name"
-    )]
+    /// The host row says that another daemon has it.
+    #[error("the row of host {host} is not ours any more: another qvd-hkd runs under its name")]
     Superseded {
+        /// The node's name.
+        host: String,
+    },
+    /// The lease ended; everything was killed, and the next daemon registers again.
+    #[error(
+        "host {host} lost its lease and killed its VMs; it registers again when qvd-hkd is started again"
+    )]
+    Fenced {
         /// The node's name.
         host: String,
     },

@@ -1,31 +1,38 @@
-//! The loops of a node: commands, heartbeat, configuration.
+//! The loops of a node: commands, configuration, routers, other nodes.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use qvd_db::hosts::{self, Heartbeat};
 use qvd_db::{Listener, node as rows};
 use qvd_hypervisor::storage;
-use qvd_model::{HostCommand, notify};
+use qvd_model::notify;
 use qvd_runtime::Drain;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::node::Node;
 use crate::owner::{Message, Origin};
-use crate::{container, load_rows, reconcile, routers};
-
-/// Clocks that differ by more than this are worth a warning.
-const SKEW: f64 = 2.0;
+use crate::watchdog::{self, Watch};
+use crate::witness::Witness;
+use crate::{container, load_rows, monitor, reconcile, routers};
 
 /// How long overlays of failed starts are kept.
 const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Starts the loops as tasks of `loops`. A host command `stop` cancels `stop`.
-pub fn start(node: &Arc<Node>, listener: &Listener, loops: &Drain, stop: &CancellationToken) {
+/// What the loops about other nodes need.
+pub struct Cluster {
+    /// The heartbeat files.
+    pub witness: Option<Witness>,
+    /// Who is told that the storage is shared, where that has to be found out.
+    pub shares: Option<watch::Sender<bool>>,
+    /// What the watchdog is called with.
+    pub watch: Arc<Watch>,
+}
+
+/// Starts the loops as tasks of `loops`.
+pub fn start(node: &Arc<Node>, listener: &Listener, loops: &Drain, cluster: Cluster) {
     let commands = listener.subscribe(notify::vm_command(node.own.host));
     let configuration = listener.subscribe(notify::CONFIG_CHANGED);
-    let host_commands = listener.subscribe(notify::host_command(node.own.host));
     let until = loops.token().clone();
     let run = |task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
         let until = until.clone();
@@ -39,15 +46,19 @@ pub fn start(node: &Arc<Node>, listener: &Listener, loops: &Drain, stop: &Cancel
     run(Box::pin(serve_commands(node.clone(), commands)));
     run(Box::pin(follow_configuration(node.clone(), configuration)));
     run(Box::pin(routers::follow(node.clone())));
-    run(Box::pin(beat(node.clone(), host_commands, stop.clone())));
+    run(Box::pin(monitor::watch(node.clone(), cluster.witness, cluster.shares)));
+    run(Box::pin(watchdog::keep(cluster.watch)));
 }
 
 /// Takes commands to VMs when told of them, and looks for lost ones and for drift now and then.
 async fn serve_commands(node: Arc<Node>, mut bell: qvd_db::Doorbell) {
+    let mut stage = node.stage.subscribe();
     loop {
         let sweep = period(&node, "internal.hkd.agent.vm_command_handler.delay", 61);
         tokio::select! {
             () = bell.rung() => {}
+            // What came while the node might not start anything waits.
+            Ok(()) = stage.changed() => {}
             () = tokio::time::sleep(sweep) => {
                 if let Err(error) = reconcile::reconcile(&node).await {
                     warn!("rows not reconciled: {error}");
@@ -73,6 +84,9 @@ async fn purge(node: &Node) {
 }
 
 async fn take_commands(node: &Arc<Node>) -> Result<(), qvd_db::Error> {
+    if !node.holds() {
+        return Ok(());
+    }
     for (vm, generation) in rows::claim_stops(&node.database, node.own.host).await? {
         match node.owner(vm) {
             Some((_, handle)) => handle.tell(Message::Stop).await,
@@ -92,54 +106,6 @@ async fn follow_configuration(node: Arc<Node>, mut bell: qvd_db::Doorbell) {
             Ok(()) => info!("configuration loaded"),
             Err(error) => warn!("configuration not loaded: {error}"),
         }
-    }
-}
-
-/// Writes the heartbeat, and takes the commands to the host that it finds.
-async fn beat(node: Arc<Node>, mut bell: qvd_db::Doorbell, stop: CancellationToken) {
-    loop {
-        match hosts::heartbeat(&node.database, node.own, crate::beat(&node.config.now())).await {
-            Ok(Heartbeat::Own { command, now, .. }) => {
-                warn_of_skew(now);
-                if command == Some(HostCommand::Stop) {
-                    obey_stop(&node, &stop).await;
-                }
-            }
-            Ok(Heartbeat::Lost | Heartbeat::Superseded) => {
-                node.give_up();
-                stop.cancel();
-                return;
-            }
-            Err(error) => warn!("no heartbeat: {error}"),
-        }
-        tokio::select! {
-            () = bell.rung() => {}
-            () = tokio::time::sleep(period(&node, "internal.hkd.agent.ticker.delay", 5)) => {}
-        }
-    }
-}
-
-async fn obey_stop(node: &Node, stop: &CancellationToken) {
-    let taken = match node.database.client().await {
-        Ok(client) => hosts::take_command(&client, node.own.host).await,
-        Err(error) => Err(error),
-    };
-    match taken {
-        Ok(Some(HostCommand::Stop)) => {
-            info!("told to stop this node with its VMs");
-            node.tell_to_stop();
-            stop.cancel();
-        }
-        Ok(None) => {}
-        Err(error) => warn!("host command not taken: {error}"),
-    }
-}
-
-fn warn_of_skew(database: f64) {
-    let own = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let skew = own.as_secs_f64() - database;
-    if skew.abs() > SKEW {
-        warn!("the clock of this node differs from the database's by {skew:.1} s; run NTP on both");
     }
 }
 

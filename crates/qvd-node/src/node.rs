@@ -2,15 +2,16 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use qvd_db::Database;
 use qvd_db::events::Actor;
 use qvd_db::hosts::Incarnation;
 use qvd_db::node::Ownership;
+use qvd_logic::cluster::Stage;
 use qvd_model::{Generation, VmId};
 use qvd_runtime::{Config, Drain};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::network::Network;
 use crate::owner::{Handle, Origin, spawn};
@@ -39,8 +40,21 @@ pub struct Node {
     /// The tasks that own VMs.
     pub owners: Drain,
     desktops: Mutex<HashMap<VmId, (Generation, Handle)>>,
+    /// How this node stands: only while its lease is held, its VMs are its own.
+    pub stage: watch::Sender<Stage>,
+    /// Whether there are other nodes.
+    pub peers: watch::Sender<bool>,
     told_to_stop: AtomicBool,
-    superseded: AtomicBool,
+    ended: OnceLock<End>,
+}
+
+/// Why a node cannot go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Its lease ended, and everything on it.
+    Fenced,
+    /// Another daemon has the host row.
+    Superseded,
 }
 
 /// The parts of a node that are known before it serves.
@@ -79,8 +93,10 @@ impl Node {
             network,
             owners: Drain::default(),
             desktops: Mutex::default(),
+            stage: watch::Sender::new(Stage::Held),
+            peers: watch::Sender::new(false),
             told_to_stop: AtomicBool::new(false),
-            superseded: AtomicBool::new(false),
+            ended: OnceLock::new(),
         })
     }
 
@@ -122,14 +138,25 @@ impl Node {
         self.told_to_stop.load(Ordering::Relaxed)
     }
 
-    /// The host row is not ours any more.
-    pub fn give_up(&self) {
-        self.superseded.store(true, Ordering::Relaxed);
+    /// Whether the VMs of this node are its own for long enough to start some.
+    pub fn holds(&self) -> bool {
+        *self.stage.borrow() == Stage::Held
     }
 
-    /// Whether the host row is not ours any more.
-    pub fn is_superseded(&self) -> bool {
-        self.superseded.load(Ordering::Relaxed)
+    /// Whether its VMs, and what they wrote, may be those of other nodes by now.
+    pub fn is_fenced(&self) -> bool {
+        *self.stage.borrow() == Stage::Fenced
+    }
+
+    /// The node cannot go on.
+    pub fn end(&self, end: End) {
+        // The first reason is the one.
+        let _first = self.ended.set(end);
+    }
+
+    /// Why the node cannot go on, if it cannot.
+    pub fn ended(&self) -> Option<End> {
+        self.ended.get().copied()
     }
 
     fn desktops(&self) -> std::sync::MutexGuard<'_, HashMap<VmId, (Generation, Handle)>> {

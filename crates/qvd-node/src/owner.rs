@@ -53,6 +53,13 @@ impl Handle {
         }
     }
 
+    /// Tells the owner without waiting; one with so many messages is about to do something about them anyway.
+    pub fn hint(&self, message: Message) {
+        if let Err(error) = self.inbox.try_send(message) {
+            debug!("not told: {error}");
+        }
+    }
+
     /// Whether the owner still has the VM.
     pub fn is_alive(&self) -> bool {
         !self.inbox.is_closed()
@@ -201,8 +208,8 @@ impl Owner {
                 Effect::Halt => self.operate(async move { desktop.halt().await }),
                 Effect::KillAll => self.operate(async move { desktop.kill().await }),
                 Effect::Undo(undo) => {
-                    let failed = self.machine.failure().is_some();
-                    self.operate(async move { desktop.undo(undo, failed).await });
+                    let failure = self.machine.failure().map(|failure| failure.code);
+                    self.operate(async move { desktop.undo(undo, failure).await });
                 }
                 Effect::ClearRow(failure) => {
                     self.persisting = None;

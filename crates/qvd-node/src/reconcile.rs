@@ -17,6 +17,8 @@ use crate::record::Record;
 
 /// How long the VMs of a node that is told to stop may take.
 const STOP_LIMIT: Duration = Duration::from_secs(300);
+/// How long what runs of a VM may take to go before its owner goes on with it.
+const KILL_LIMIT: Duration = Duration::from_secs(10);
 
 /// Gives every VM that runs here, or that its row says does, an owner: adopted if it lives and is ours,
 /// cleaned up otherwise. So is what nobody knows of any more.
@@ -28,7 +30,12 @@ pub async fn adopt(node: &Arc<Node>) -> Result<(), Error> {
         unknown.remove(&vm);
         let row = owned.remove(&vm);
         match record {
-            Ok(record) => adopt_one(node, vm, row, record),
+            Ok(record) => {
+                if row.is_none_or(|row| row.generation != record.generation) {
+                    end_foreign(node, vm).await;
+                }
+                adopt_one(node, vm, row, record);
+            }
             Err(error) => {
                 warn!(vm = vm.0, "record not usable: {error}");
                 let generation = row.map_or(Generation(0), |row| row.generation);
@@ -60,6 +67,15 @@ async fn present(node: &Node) -> BTreeSet<VmId> {
         warn!("not looked for desktops without records: {problem}");
         BTreeSet::new()
     })
+}
+
+/// Ends what runs here of a VM that is somebody else's by now, before this node serves.
+async fn end_foreign(node: &Node, vm: VmId) {
+    let ended =
+        async { Ok::<_, Failure>(container::lxc(&node.config.now())?.end_processes(vm, KILL_LIMIT).await?) };
+    if let Err(failure) = ended.await {
+        warn!(vm = vm.0, "not ended yet: {failure}");
+    }
 }
 
 fn adopt_one(node: &Arc<Node>, vm: VmId, row: Option<Owned>, record: Record) {

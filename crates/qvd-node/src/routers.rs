@@ -59,7 +59,7 @@ fn watch(directory: &Path, run: &Path) -> std::io::Result<AsyncFd<OwnedFd>> {
 }
 
 #[allow(unsafe_code, reason = "tokio wants a promise about the handle")]
-fn readable(handle: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
+pub(crate) fn readable(handle: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: the registration owns the handle, so it stays open, and the same, for as long as it is watched.
     unsafe { AsyncFd::register_with_interest(handle, Interest::READABLE) }.map_err(std::io::Error::other)
 }

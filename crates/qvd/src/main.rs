@@ -50,6 +50,9 @@ enum Command {
     /// The background half of `up`.
     #[command(hide = true)]
     Supervise(Data),
+    /// Ends the desktops of a node whose daemon does not.
+    #[command(hide = true)]
+    Watchdog(Watchdog),
 }
 
 #[derive(Debug, clap::Args)]
@@ -57,6 +60,16 @@ struct Data {
     /// Where everything is kept.
     #[arg(long, value_name = "DIR", default_value = "/var/lib/qvd")]
     data: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+struct Watchdog {
+    /// `path.run` of the node.
+    #[arg(long, value_name = "DIR")]
+    run: PathBuf,
+    /// `internal.hkd.cgroup` of the node.
+    #[arg(long, value_name = "NAME")]
+    cgroup: String,
 }
 
 #[derive(Debug, clap::Args)]
@@ -136,6 +149,7 @@ fn main() -> ExitCode {
         Command::Down(data) => report(qvd_launch::down(&data.data, &mut std::io::stdout())),
         Command::Status(data) => status(&data.data),
         Command::Supervise(data) => report(supervise(data)),
+        Command::Watchdog(options) => report(watch(options)),
         Command::DeployDb(options) => deploy::run(options),
         Command::Db { verb } => archive::run(verb),
         Command::Daemon { service, options } => daemon::run(service, options),
@@ -191,10 +205,20 @@ fn status(data: &Path) -> ExitCode {
     }
 }
 
-fn supervise(data: Data) -> anyhow::Result<()> {
+fn watch(options: Watchdog) -> anyhow::Result<()> {
+    log_to_standard_error()?;
+    let Watchdog { run, cgroup } = options;
+    Ok(qvd_node::watch(&qvd_node::Watch { run, cgroup })?)
+}
+
+fn log_to_standard_error() -> anyhow::Result<()> {
     let subscriber =
         tracing_subscriber::fmt().with_ansi(false).with_target(false).with_writer(std::io::stderr);
-    subscriber.try_init().map_err(|e| anyhow::anyhow!("{e}"))?;
+    subscriber.try_init().map_err(|e| anyhow::anyhow!("{e}"))
+}
+
+fn supervise(data: Data) -> anyhow::Result<()> {
+    log_to_standard_error()?;
     let layout = qvd_launch::Layout::new(std::path::absolute(data.data)?);
     daemon::runtime()?.block_on(qvd_launch::supervise(layout))
 }

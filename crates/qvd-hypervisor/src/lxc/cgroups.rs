@@ -111,6 +111,32 @@ impl Cgroups {
         }
     }
 
+    /// Kills everything in the groups of all desktops and waits until nothing is left; how many processes there were.
+    /// Needs nothing but the kernel.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] when processes are left after `limit`.
+    pub fn kill_all(&self, limit: Duration) -> Result<usize, Error> {
+        let started = Instant::now();
+        let tops = self.hierarchies.iter().flat_map(|hierarchy| &hierarchy.tops);
+        let groups: Vec<PathBuf> = tops.map(|top| top.join(&self.parent)).collect();
+        let mut killed = BTreeSet::new();
+        loop {
+            let found: BTreeSet<i32> = groups.iter().flat_map(|group| processes_below(group)).collect();
+            if found.is_empty() {
+                return Ok(killed.len());
+            }
+            killed.extend(found);
+            for group in groups.iter().filter(|group| group.is_dir()) {
+                kill_below(group)?;
+            }
+            if started.elapsed() >= limit {
+                return Err(Error::Timeout { what: format!("killing everything in {}", self.parent), limit });
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Kills the desktop, then whatever else is in its groups, and removes the groups.
     ///
     /// # Errors

@@ -1,0 +1,134 @@
+//! Watches the other nodes and gives free what lost ones had. Every node does, there is no leader.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use qvd_db::cluster::{self, Neighbor};
+use qvd_logic::cluster::{Files, Finding, Observer, Stage};
+use qvd_model::HostId;
+use rand::Rng;
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use crate::clock;
+use crate::keeper::limits;
+use crate::node::Node;
+use crate::witness::Witness;
+
+/// Looks at the other nodes for as long as there are some. `shares` is told when one of them turns out to write to
+/// the same storage.
+pub async fn watch(node: Arc<Node>, witness: Option<Witness>, shares: Option<watch::Sender<bool>>) {
+    let values = node.config.now();
+    let long_delay = values.seconds("internal.hkd.agent.cluster_monitor.long_delay");
+    let (limits, long_delay) = match (limits(&values), long_delay) {
+        (Ok(limits), Ok(delay)) => (limits, delay.max(limits.lost_after())),
+        (Err(problem), _) => return error!("other nodes are not watched: {problem}"),
+        (_, Err(problem)) => return error!("other nodes are not watched: {problem}"),
+    };
+    let beat = limits.beat();
+    let mut watching = Watching {
+        observer: Observer::new(beat, long_delay, clock::now()),
+        said: BTreeMap::new(),
+        node,
+        witness,
+        shares,
+    };
+    let mut peers = watching.node.peers.subscribe();
+    loop {
+        if peers.wait_for(|there_are| *there_are).await.is_err() {
+            return;
+        }
+        // Not all at the same time.
+        let pause = beat.mul_f64(rand::rng().random_range(0.8..1.2));
+        tokio::time::sleep(pause).await;
+        if *watching.node.stage.borrow() == Stage::Held {
+            watching.look(beat).await;
+        }
+    }
+}
+
+struct Watching {
+    node: Arc<Node>,
+    observer: Observer,
+    witness: Option<Witness>,
+    shares: Option<watch::Sender<bool>>,
+    /// What was said last about silent hosts.
+    said: BTreeMap<HostId, std::mem::Discriminant<Finding>>,
+}
+
+impl Watching {
+    async fn look(&mut self, limit: Duration) {
+        let before = clock::now();
+        let read = tokio::time::timeout(limit, cluster::neighbors(&self.node.database, self.node.own.host));
+        let neighbors = match read.await {
+            Ok(Ok(neighbors)) => neighbors,
+            Ok(Err(problem)) => return self.blind(&problem.to_string()),
+            Err(_) => return self.blind("the database does not answer"),
+        };
+        let files = self.files(limit).await;
+        let peers: Vec<_> = neighbors.iter().map(|neighbor| neighbor.peer.clone()).collect();
+        let found = self.observer.observe(before, clock::now(), &peers, files.as_ref());
+        if self.observer.shares()
+            && let Some(shares) = self.shares.take()
+        {
+            shares.send_replace(true);
+        }
+        for (neighbor, (host, finding)) in neighbors.iter().zip(found) {
+            self.say(neighbor, &finding);
+            if let Finding::Lost(seen) = finding {
+                self.give_up(neighbor, host, seen).await;
+            }
+        }
+    }
+
+    fn blind(&mut self, problem: &str) {
+        warn!("the other nodes cannot be watched: {problem}");
+        self.observer.outage(clock::now());
+    }
+
+    /// A storage that hangs is one that cannot be read.
+    async fn files(&self, limit: Duration) -> Option<Files> {
+        let witness = self.witness.clone()?;
+        let read = tokio::time::timeout(limit, tokio::task::spawn_blocking(move || witness.read())).await;
+        match read {
+            Ok(Ok(Ok(files))) => Some(files),
+            Ok(Ok(Err(problem))) => {
+                warn!("the heartbeat files of other nodes cannot be read: {problem}");
+                None
+            }
+            Ok(Err(_)) | Err(_) => {
+                warn!("the storage does not answer");
+                None
+            }
+        }
+    }
+
+    /// Says what changed about a host, once.
+    fn say(&mut self, neighbor: &Neighbor, finding: &Finding) {
+        let kind = std::mem::discriminant(finding);
+        let before = self.said.insert(neighbor.peer.host, kind);
+        let host = &neighbor.name;
+        match finding {
+            Finding::Fine if before.is_some_and(|said| said != kind) => info!(host, "is there again"),
+            Finding::Silent(silent, why) if before != Some(kind) => {
+                warn!(host, "suspect: no heartbeat for {} s; {why}", silent.as_secs());
+            }
+            _ => {}
+        }
+    }
+
+    async fn give_up(&self, neighbor: &Neighbor, host: HostId, seen: qvd_logic::cluster::RowMark) {
+        let Neighbor { name, .. } = neighbor;
+        match cluster::reclaim(&self.node.database, &self.node.actor, host, seen).await {
+            Ok(Some(reclaimed)) => warn!(
+                host = name,
+                "lost and given up: {} VMs may be started on other nodes, {} sessions are released",
+                reclaimed.vms.len(),
+                reclaimed.sessions.len()
+            ),
+            Ok(None) => info!(host = name, "came back just before it was given up"),
+            Err(problem) => warn!(host = name, "not given up yet: {problem}"),
+        }
+    }
+}
