@@ -4,9 +4,9 @@
 //! 16 bytes and a tag of 24, in unpadded base64. That is 60 characters and fits the 64 of the documented
 //! column, which the usual PHC text does not. Other costs will get another word than `qa1`.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use argon2::{Algorithm, Argon2, Params, Version};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use subtle::ConstantTimeEq;
@@ -19,6 +19,8 @@ const PREFIX: &str = "$qa1$";
 const SALT: usize = 16;
 const TAG: usize = 24;
 const MEMORY_KIB: u32 = 19 * 1024;
+/// The same in blocks of one KiB.
+const BLOCKS: usize = 19 * 1024;
 const PASSES: u32 = 2;
 
 /// Longest password that is looked at, in bytes.
@@ -54,12 +56,29 @@ pub enum Verdict {
 #[derive(Debug, Clone)]
 pub struct Hasher {
     permits: Arc<Semaphore>,
+    memory: Arc<Memory>,
+}
+
+/// The memory of hashes that are done, for the next ones: one for each that runs at the same time. The allocator would
+/// neither give such blocks back to the system nor find them again on another thread.
+#[derive(Debug, Default)]
+struct Memory(Mutex<Vec<Vec<Block>>>);
+
+impl Memory {
+    fn take(&self) -> Vec<Block> {
+        let spare = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        spare.unwrap_or_else(|| vec![Block::default(); BLOCKS])
+    }
+
+    fn put(&self, blocks: Vec<Block>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(blocks);
+    }
 }
 
 impl Hasher {
-    /// Works on up to `parallel` passwords at a time; each takes 19 MiB.
+    /// Works on up to `parallel` passwords at a time; each takes 19 MiB, and keeps them for the next.
     pub fn new(parallel: usize) -> Self {
-        Self { permits: Arc::new(Semaphore::new(parallel.max(1))) }
+        Self { permits: Arc::new(Semaphore::new(parallel.max(1))), memory: Arc::default() }
     }
 
     /// A hash to store.
@@ -68,7 +87,7 @@ impl Hasher {
             return Err(PasswordError::Length);
         }
         let password = Zeroizing::new(password.to_vec());
-        self.run(move || hash(&password)).await
+        self.run(move |memory| hash(&password, memory)).await
     }
 
     /// Compares a password with what the user's row holds. `salt` is that of old hashes.
@@ -81,17 +100,20 @@ impl Hasher {
         let usable = !password.is_empty() && password.len() <= MAX_PASSWORD;
         let password = Zeroizing::new(password.get(..MAX_PASSWORD).unwrap_or(password).to_vec());
         let salt = salt.to_owned();
-        let verdict = self.run(move || verify(&password, stored.as_deref(), &salt)).await?;
+        let verdict = self.run(move |memory| verify(&password, stored.as_deref(), &salt, memory)).await?;
         Ok(if usable { verdict } else { Verdict::Rejected })
     }
 
     async fn run<T: Send + 'static>(
         &self,
-        work: impl FnOnce() -> Result<T, PasswordError> + Send + 'static,
+        work: impl FnOnce(&mut [Block]) -> Result<T, PasswordError> + Send + 'static,
     ) -> Result<T, PasswordError> {
         let permit = self.permits.clone().acquire_owned().await.map_err(|_| PasswordError::Ending)?;
+        let memory = self.memory.clone();
         let work = move || {
-            let result = work();
+            let mut blocks = memory.take();
+            let result = work(&mut blocks);
+            memory.put(blocks);
             drop(permit);
             result
         };
@@ -100,31 +122,36 @@ impl Hasher {
 }
 
 /// Every path does exactly one run of Argon2id.
-fn verify(password: &[u8], stored: Option<&str>, salt: &str) -> Result<Verdict, PasswordError> {
+fn verify(
+    password: &[u8],
+    stored: Option<&str>,
+    salt: &str,
+    memory: &mut [Block],
+) -> Result<Verdict, PasswordError> {
     match stored {
         Some(old) if legacy::is_legacy_hash(old) => {
             let right = legacy::matches(password, salt, old);
-            let replacement = hash(password)?;
+            let replacement = hash(password, memory)?;
             Ok(if right { Verdict::Accepted { replacement: Some(replacement) } } else { Verdict::Rejected })
         }
         Some(stored) => match parse(stored) {
             Some((salt, expected)) => {
-                let right = derive(password, &salt)?.ct_eq(&expected).into();
+                let right = derive(password, &salt, memory)?.ct_eq(&expected).into();
                 Ok(if right { Verdict::Accepted { replacement: None } } else { Verdict::Rejected })
             }
-            None => refuse(password),
+            None => refuse(password, memory),
         },
-        None => refuse(password),
+        None => refuse(password, memory),
     }
 }
 
-fn refuse(password: &[u8]) -> Result<Verdict, PasswordError> {
-    derive(password, &[0; SALT]).map(|_| Verdict::Rejected)
+fn refuse(password: &[u8], memory: &mut [Block]) -> Result<Verdict, PasswordError> {
+    derive(password, &[0; SALT], memory).map(|_| Verdict::Rejected)
 }
 
-fn hash(password: &[u8]) -> Result<String, PasswordError> {
+fn hash(password: &[u8], memory: &mut [Block]) -> Result<String, PasswordError> {
     let salt: [u8; SALT] = rand::random();
-    let tag = derive(password, &salt)?;
+    let tag = derive(password, &salt, memory)?;
     Ok(format!("{PREFIX}{}${}", STANDARD_NO_PAD.encode(salt), STANDARD_NO_PAD.encode(tag)))
 }
 
@@ -133,13 +160,13 @@ thread_local! {
     static RUNS: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
 }
 
-fn derive(password: &[u8], salt: &[u8; SALT]) -> Result<[u8; TAG], PasswordError> {
+fn derive(password: &[u8], salt: &[u8; SALT], memory: &mut [Block]) -> Result<[u8; TAG], PasswordError> {
     #[cfg(test)]
     RUNS.set(RUNS.get() + 1);
     let params = Params::new(MEMORY_KIB, PASSES, 1, Some(TAG)).map_err(PasswordError::Hash)?;
     let mut tag = [0; TAG];
     Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
-        .hash_password_into(password, salt, &mut tag)
+        .hash_password_into_with_memory(password, salt, &mut tag, memory)
         .map_err(PasswordError::Hash)?;
     Ok(tag)
 }
@@ -194,12 +221,13 @@ mod tests {
 
     #[test]
     fn every_answer_costs_one_run_of_the_hash() {
-        let known = hash(b"secret").unwrap();
+        let mut memory = vec![Block::default(); BLOCKS];
+        let known = hash(b"secret", &mut memory).unwrap();
         let old = legacy::legacy_hash(b"secret", "qvd1234");
         for stored in [Some(known.as_str()), Some(old.as_str()), Some("garbage"), None] {
             for password in [b"secret".as_slice(), b"wrong"] {
                 RUNS.set(0);
-                verify(password, stored, "qvd1234").unwrap();
+                verify(password, stored, "qvd1234", &mut memory).unwrap();
                 assert_eq!(RUNS.get(), 1, "{stored:?}");
             }
         }
