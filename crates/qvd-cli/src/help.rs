@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use qvd_model::action::{self, Access};
+use qvd_model::action::{self, Access, Entity, Tenancy};
 
 use crate::error::Error;
 use crate::noun::{NOUNS, Noun, noun};
@@ -29,37 +29,32 @@ pub fn text(topic: Option<&str>) -> Result<String, Error> {
 
 fn general() -> String {
     let mut text = GENERAL.to_owned();
-    for noun in NOUNS {
-        let _ = writeln!(text, "  {:<9} {}", noun.word, noun.title);
+    let (left, right) = NOUNS.split_at(NOUNS.len().div_ceil(2));
+    for (at, noun) in left.iter().enumerate() {
+        let other = right.get(at).map(|n| format!("{:<9} {}", n.word, n.title)).unwrap_or_default();
+        let line = format!("  {:<9} {:<30} {other}", noun.word, noun.title);
+        let _ = writeln!(text, "{}", line.trim_end());
     }
     text.push_str(OPTIONS);
     text
 }
 
+/// The help of an object: each verb with an example, and its parameters.
 fn about(noun: &Noun) -> String {
     let entity = action::entity(noun.object);
-    let word = noun.word;
-    let mut text = format!("{word} - {}\n\n", noun.title);
-    for verb in noun.verbs {
-        let line = match *verb {
-            "get" => format!("{word} [SELECTION] get [FIELDS] [order [asc|desc] FIELDS]"),
-            "new" => {
-                format!("{word} new {}\n    for example: {word} new {}", arguments(entity), noun.example)
-            }
-            "set" if word == "config" => "config set key=NAME, value=VALUE [, tenant=NAME]".to_owned(),
-            "set" => format!("{word} [SELECTION] set NAME=VALUE, ..."),
-            "tag" | "untag" => format!("{word} [SELECTION] {verb} TAG, ..."),
-            "assign" | "unassign" => format!("{word} SELECTION {verb} vm|user|host|osf|di, ..."),
-            other => format!("{word} [SELECTION] {other}"),
-        };
-        let _ = writeln!(text, "  {line}");
+    let mut text = format!("{} - {}\n\n", noun.word, noun.title);
+    for (title, lines) in groups(noun, entity) {
+        for (at, line) in lines.iter().enumerate() {
+            let title = if at == 0 { title } else { "" };
+            let _ = writeln!(text, "{title:<10} {line}");
+        }
     }
-    if noun.object.properties().is_some() {
-        let _ = writeln!(text, "  {word} [SELECTION] set property KEY=VALUE, ...");
-        let _ = writeln!(text, "  {word} [SELECTION] get property [KEY, ...]");
-        let _ = writeln!(text, "  {word} [SELECTION] del property KEY, ...");
+    if noun.verbs.iter().any(|verb| ["set", "block", "del", "start"].contains(verb)) {
+        text.push_str(
+            "\nWithout a selection a change applies to all: one-shot use needs --force, the shell\nasks first.\n",
+        );
     }
-    text.push_str("\nWithout a selection a change applies to all: it needs --force, the shell asks.\n\n");
+    text.push('\n');
     for field in entity.fields {
         let uses = [
             (field.create == Access::Required, "new!"),
@@ -69,7 +64,7 @@ fn about(noun: &Noun) -> String {
             (field.order, "order"),
         ];
         let uses: Vec<&str> = uses.iter().filter(|(used, _)| *used).map(|(_, word)| *word).collect();
-        let _ = writeln!(text, "  {:<28} {:<26} {}", field.name, uses.join(" "), field.help);
+        let _ = writeln!(text, "  {:<28} {:<24} {}", field.name, uses.join(" "), field.help);
     }
     if !entity.aliases.is_empty() {
         let aliases: Vec<String> = entity.aliases.iter().map(|(a, name)| format!("{a} = {name}")).collect();
@@ -79,30 +74,151 @@ fn about(noun: &Noun) -> String {
     text
 }
 
-fn arguments(entity: &action::Entity) -> String {
+/// What can be done, in groups, each with a synopsis and examples.
+fn groups(noun: &Noun, entity: &Entity) -> Vec<(&'static str, Vec<String>)> {
+    let (word, sample) = (noun.word, noun.sample);
+    let has = |verb: &str| noun.verbs.contains(&verb);
+    let mut groups: Vec<(&'static str, Vec<String>)> = Vec::new();
+    let mut add = |title: &'static str, wanted: bool, lines: &[String]| {
+        if wanted {
+            groups.push((title, lines.to_vec()));
+        }
+    };
+    let arguments = arguments(entity);
+    add("Create", has("new"), &[format!("{word} new {arguments}"), format!("  {word} new {}", noun.example)]);
+    let some = entity.columns.get(..2).unwrap_or_default().join(", ");
+    add(
+        "List",
+        has("get"),
+        &[
+            format!("{word} [SELECTION] get [FIELDS] [order [asc|desc] FIELDS]"),
+            format!("  {word} get"),
+            format!("  {word} {sample} get {some} order desc {}", entity.key),
+        ],
+    );
+    if word == "config" {
+        add(
+            "Change",
+            true,
+            &[
+                "config set key=NAME, value=VALUE [, tenant=NAME]".to_owned(),
+                format!("  config set {}", noun.change),
+            ],
+        );
+        add(
+            "Reset",
+            true,
+            &["config SELECTION default | del".to_owned(), format!("  config {sample} default")],
+        );
+        add(
+            "TLS",
+            true,
+            &[
+                "config ssl key=FILE, cert=FILE [, ca=FILE] [, crl=FILE]".to_owned(),
+                "  config ssl key=/etc/qvd/key.pem, cert=/etc/qvd/cert.pem".to_owned(),
+            ],
+        );
+        return groups;
+    }
+    add(
+        "Change",
+        has("set"),
+        &[
+            format!("{word} [SELECTION] set NAME=VALUE, ..."),
+            format!("  {word} {sample} set {}", noun.change),
+        ],
+    );
+    add(
+        "Tags",
+        has("tag"),
+        &[
+            format!("{word} [SELECTION] tag | untag TAG, ..."),
+            format!("  {word} {sample}, version=2026-01-31-000 tag testing"),
+        ],
+    );
+    add(
+        "Assign",
+        has("assign") && word == "property",
+        &[
+            "property SELECTION assign | unassign vm|user|host|osf|di, ...".to_owned(),
+            format!("  property {sample} assign user, vm"),
+        ],
+    );
+    let given = if word == "role" { "role|acl" } else { "role" };
+    add(
+        "Assign",
+        has("assign") && word != "property",
+        &[
+            format!("{word} [SELECTION] assign | unassign {given} NAME, ..."),
+            format!("  {word} {sample} assign role operators"),
+        ],
+    );
+    add(
+        "May",
+        has("can"),
+        &[format!("{word} SELECTION can [PATTERN]"), format!("  {word} {sample} can user%")],
+    );
+    add(
+        "Properties",
+        noun.object.properties().is_some(),
+        &[
+            format!("{word} [SELECTION] set property KEY=VALUE, ..."),
+            format!("{word} [SELECTION] get property [KEY, ...]"),
+            format!("{word} [SELECTION] del property KEY, ..."),
+            format!("  {word} {sample} set property department=sales"),
+        ],
+    );
+    add(
+        "Block",
+        has("block"),
+        &[format!("{word} [SELECTION] block | unblock"), format!("  {word} {sample} block")],
+    );
+    add(
+        "Run",
+        has("start"),
+        &[
+            format!("{word} [SELECTION] start | stop | disconnect"),
+            format!("  {word} {sample} start --wait"),
+            format!("  {word} \"user~guest%\" stop"),
+        ],
+    );
+    add(
+        "Explain",
+        has("explain"),
+        &[format!("{word} [SELECTION] explain"), format!("  {word} {sample} explain")],
+    );
+    add("Remove", has("del"), &[format!("{word} [SELECTION] del"), format!("  {word} {sample} del")]);
+    groups
+}
+
+/// What must be given to `new`, by readable names; what may be is in the table of parameters.
+fn arguments(entity: &Entity) -> String {
+    let required = |field: &&action::Field| field.create == Access::Required && field.name != "tenant_id";
     let shown = |field: &action::Field| {
         let name = field.named_by.and_then(|by| entity.aliases.iter().find(|(_, proper)| *proper == by));
         let name = name.map_or(field.name, |(alias, _)| *alias);
-        let required = field.create == Access::Required && name != "tenant";
-        if required { format!("{name}=…") } else { format!("[{name}=…]") }
+        format!("{name}={}", name.to_ascii_uppercase())
     };
-    let given = entity.fields.iter().filter(|f| f.create != Access::No);
-    given.map(shown).collect::<Vec<_>>().join(", ")
+    let given: Vec<String> = entity.fields.iter().filter(required).map(shown).collect();
+    let tenant = if entity.tenancy == Tenancy::Own { " [, tenant=TENANT]" } else { "" };
+    format!("{}{tenant} [, NAME=VALUE, ...]", given.join(", "))
 }
 
 const GENERAL: &str = "\
 qa4 - manage a QVD installation through its API
 
   qa4 [options] OBJECT [SELECTION] ACTION [ARGUMENTS]     run one command
-  qa4 [options]                                           run commands that are typed
+  qa4 [options]                                           open the interactive shell
   qa4 [options] --file SCRIPT                             run commands from a file
 
 Session
-  usage [TOPIC]     this text, or the help about one topic (also: help)
+  usage [COMMAND]   this text, or the help of one command (also: help)
   login             authenticate as another administrator
   logout            forget the current session
   password          change your own password
-  version           versions of database and client
+  block [N]         show or set the page size of listings
+  version           versions of client, API and database
+  completion SHELL  completion for bash, zsh or fish
 
 Objects
 ";
@@ -111,21 +227,29 @@ const OPTIONS: &str = "
 Options
   -u, --url URL         address of the API
       --socket PATH     Unix socket of the API, for root on its host
-  -t, --tenant NAME     tenant of the administrator (\"*\" for super-administrators)
+  -t, --tenant NAME     tenant of the administrator (\"*\" for superadmins)
   -l, --login NAME      administrator
   -p, --password TEXT   password (safer: QVD_PASSWORD, a 0600 configuration file, or the prompt)
-      --for-tenant NAME tenant of new objects, for super-administrators
-  -f, --format FORMAT   TABLE, CSV or JSON
+      --password-file FILE, --password-stdin
+                        password from the first line of a file, or of standard input
+      --for-tenant NAME tenant of new objects, for superadmins
+  -f, --format FORMAT   TABLE, CSV, TSV, JSON, JSONL, YAML, LIST or NAME (also: -o, --output)
+      --columns A,B     only these columns
       --no-headers      no titles above listings
-      --limit N         at most N rows
+      --color WHEN      auto, always or never
+      --limit N         at most N rows, or objects that are changed
       --ca FILE         certificate authority of the API
       --insecure        do not check the API's certificate
       --force, --yes    do not ask before changing every object
       --dry-run         show what would change
+      --allow-empty     a selection that matches nothing is no failure
+      --wait            wait until VMs have started or stopped
       --no-wait         do not wait until an image is imported
+      --server-side     config ssl: the files are on the server
       --strict          no tolerance for slips, or for objects already as wanted
   -q, --quiet           no remarks on standard error
-      --timeout SECONDS how long an answer may take
+  -v, --verbose         tell where the settings come from
+      --timeout TIME    how long an answer may take: seconds, or 5m, 2h
       --file SCRIPT     commands from a file; - is standard input
       --keep-going      go on after a command of the script that failed
       --help            this text
@@ -137,7 +261,7 @@ Settings are read from /etc/qvd/qa.conf, then ~/.qvd/qa.conf, then ./qa.conf.
 
 const SELECTIONS: &str = "\
 SELECTIONS
-  They stand between the object and the action.
+  Write them between the object and the action.
 
   vm myvm get               same as  vm name=myvm get
   vm a, b get               the VMs called a or b
@@ -155,3 +279,43 @@ SELECTIONS
      !a=1, b=2         is   !(a=1, b=2)
      (!a=1), b=2       negates only the first
 ";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::grammar::{Line, parse};
+    use crate::options::Options;
+
+    #[test]
+    fn every_option_and_command_is_in_the_general_help() {
+        let text = general();
+        for option in Options::command().get_arguments().filter_map(|a| a.get_long()) {
+            assert!(text.contains(&format!("--{option}")), "--{option}");
+        }
+        for noun in NOUNS {
+            assert!(text.contains(noun.title), "{}", noun.word);
+        }
+    }
+
+    #[test]
+    fn every_verb_has_an_example_that_is_understood() {
+        for noun in NOUNS {
+            let text = about(noun);
+            for verb in noun.verbs {
+                assert!(text.contains(verb), "{} {verb}", noun.word);
+            }
+            for (title, lines) in groups(noun, action::entity(noun.object)) {
+                let examples = lines.iter().filter_map(|line| line.strip_prefix("  ")).collect::<Vec<_>>();
+                assert!(!examples.is_empty(), "{} {title}", noun.word);
+                for example in examples {
+                    let line = example.replace('"', "").replace(" --wait", "");
+                    if let Err(error) = parse(&Line::from_text(&line)) {
+                        unreachable!("{}\n{}", error.message, error.caret(&line));
+                    }
+                }
+            }
+        }
+    }
+}

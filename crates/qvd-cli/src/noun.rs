@@ -15,6 +15,10 @@ pub struct Noun {
     pub verbs: &'static [&'static str],
     /// An example of making one.
     pub example: &'static str,
+    /// An example of a selection.
+    pub sample: &'static str,
+    /// An example of a change.
+    pub change: &'static str,
 }
 
 /// Every noun.
@@ -25,6 +29,8 @@ pub const NOUNS: &[Noun] = &[
         title: "virtual machines",
         verbs: &["get", "new", "set", "block", "unblock", "del", "start", "stop", "disconnect", "explain"],
         example: "name=desk1, user=ann, osf=office",
+        sample: "name=desk1",
+        change: "di_tag=testing",
     },
     Noun {
         word: "user",
@@ -32,6 +38,8 @@ pub const NOUNS: &[Noun] = &[
         title: "users of desktops",
         verbs: &["get", "new", "set", "block", "unblock", "del", "explain"],
         example: "name=ann, password=s3cr3t",
+        sample: "name=ann",
+        change: "password=n3w",
     },
     Noun {
         word: "host",
@@ -39,6 +47,8 @@ pub const NOUNS: &[Noun] = &[
         title: "server nodes",
         verbs: &["get", "new", "set", "block", "unblock", "del", "explain"],
         example: "name=node1, address=10.3.15.1",
+        sample: "name=node1",
+        change: "address=10.3.15.2",
     },
     Noun {
         word: "osf",
@@ -46,6 +56,8 @@ pub const NOUNS: &[Noun] = &[
         title: "operating system flavours",
         verbs: &["get", "new", "set", "del", "explain"],
         example: "name=office, memory=512",
+        sample: "name=office",
+        change: "memory=1024",
     },
     Noun {
         word: "di",
@@ -53,6 +65,8 @@ pub const NOUNS: &[Noun] = &[
         title: "disk images",
         verbs: &["get", "new", "set", "tag", "untag", "block", "unblock", "del", "explain"],
         example: "path=/images/office.tar.gz, osf=office",
+        sample: "osf=office",
+        change: "description='with the new editor'",
     },
     Noun {
         word: "tenant",
@@ -60,6 +74,8 @@ pub const NOUNS: &[Noun] = &[
         title: "tenants",
         verbs: &["get", "new", "set", "block", "unblock", "del"],
         example: "name=acme",
+        sample: "name=acme",
+        change: "language=es",
     },
     Noun {
         word: "admin",
@@ -67,6 +83,8 @@ pub const NOUNS: &[Noun] = &[
         title: "administrators",
         verbs: &["get", "new", "set", "del"],
         example: "name=bob, password=s3cr3t",
+        sample: "name=bob",
+        change: "language=es",
     },
     Noun {
         word: "config",
@@ -74,6 +92,8 @@ pub const NOUNS: &[Noun] = &[
         title: "settings",
         verbs: &["get", "set", "del", "default", "ssl"],
         example: "key=l7r.port, value=8443",
+        sample: "key=l7r.port",
+        change: "key=l7r.port, value=8443",
     },
     Noun {
         word: "property",
@@ -81,6 +101,8 @@ pub const NOUNS: &[Noun] = &[
         title: "custom properties",
         verbs: &["get", "new", "set", "assign", "unassign", "del"],
         example: "key=department, description='where they work'",
+        sample: "key=department",
+        change: "description='cost center'",
     },
 ];
 

@@ -15,6 +15,7 @@ mod completion;
 mod installation;
 mod legacy;
 mod manual;
+mod page;
 mod shell;
 
 use std::process::{Command, Output, Stdio};

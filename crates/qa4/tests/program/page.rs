@@ -1,0 +1,66 @@
+//! The examples of `docs/admin/qa4.md`, typed into a real bash.
+
+use std::process::Command;
+
+use crate::Program;
+use crate::installation::{Installation, image_file};
+
+const PAGE: &str = include_str!("../../../../docs/admin/qa4.md");
+
+/// The commands of the page's consoles, each with what it shows.
+fn examples() -> Vec<(String, String)> {
+    let mut examples: Vec<(String, String)> = Vec::new();
+    let mut inside = false;
+    for line in PAGE.lines() {
+        match (inside, line) {
+            (false, "```console") => inside = true,
+            (true, "```") => inside = false,
+            (true, line) => match (line.strip_prefix("$ "), examples.last_mut()) {
+                (Some(command), _) => examples.push((command.to_owned(), String::new())),
+                (None, Some((_, shown))) => shown.push_str(&format!("{line}\n")),
+                (None, None) => panic!("a console begins without a command: {line}"),
+            },
+            (false, _) => {}
+        }
+    }
+    examples
+}
+
+/// Whether `shown` is what the page says; `…` stands for any text.
+fn fits(page: &str, shown: &str) -> bool {
+    let mut rest = shown;
+    let parts: Vec<&str> = page.split('…').collect();
+    for (at, part) in parts.iter().enumerate() {
+        let part = if at > 0 && part.trim().is_empty() { "" } else { part };
+        let found = if at == 0 { rest.starts_with(part).then_some(0) } else { rest.find(part) };
+        match found {
+            Some(start) => rest = &rest[start + part.len()..],
+            None => return false,
+        }
+    }
+    parts.len() > 1 || rest.is_empty()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_example_of_the_page_is_true() {
+    let it = Installation::start("page").await;
+    let program = Program::of(&it, "superadmin", "*");
+    image_file(&it.path("staging/office.tar.gz"));
+    let bin = it.path("bin");
+    std::fs::create_dir(&bin).unwrap();
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_qa4"), bin.join("qa4")).unwrap();
+    let examples = examples();
+    assert!(examples.len() > 30, "{}", examples.len());
+    for (command, page) in examples {
+        let here = command.replace("/staging/", &format!("{}/", it.path("staging").display()));
+        let mut bash = Command::new("bash");
+        let as_program = program.command();
+        bash.args(["--norc", "-c", &format!("exec 2>&1; {here}")]).env_clear();
+        bash.env("PATH", format!("{}:/usr/bin:/bin", bin.display()));
+        bash.envs(as_program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let output = tokio::task::block_in_place(|| bash.output()).unwrap();
+        let shown = String::from_utf8(output.stdout).unwrap();
+        assert!(fits(&page, &shown), "$ {command}\n{shown}\nbut the page says\n{page}");
+    }
+    it.stop().await;
+}
