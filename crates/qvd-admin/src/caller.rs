@@ -49,7 +49,7 @@ impl Caller {
             tenant: who.tenant,
             tenant_name: who.tenant_name.clone(),
             acls: rules
-                .operative(holder(who), granted.iter().map(String::as_str))
+                .operative(holder_of(who.id, who.tenant), granted.iter().map(String::as_str))
                 .into_iter()
                 .map(str::to_owned)
                 .collect(),
@@ -88,9 +88,9 @@ impl Caller {
     }
 }
 
-/// What this administrator is to the rules about ACLs.
-const fn holder(who: &Administrator) -> Holder {
-    match (who.id, who.tenant) {
+/// What an administrator is to the rules about ACLs.
+pub(crate) const fn holder_of(administrator: i32, tenant: i32) -> Holder {
+    match (administrator, tenant) {
         (RECOVERY, _) => Holder::Recovery,
         (_, 0) => Holder::Super,
         _ => Holder::Tenant,

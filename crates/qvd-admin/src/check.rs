@@ -442,7 +442,12 @@ fn operations(
             Value::String(one) => vec![one.clone()],
             Value::Array(several) => several
                 .iter()
-                .map(|v| v.as_str().map(str::to_owned).ok_or_else(wrong))
+                .map(|v| match v {
+                    Value::String(text) => Ok(text.clone()),
+                    // Roles and ACLs also have numbers.
+                    Value::Number(n) if operation.change.takes_numbers() => Ok(n.to_string()),
+                    _ => Err(wrong()),
+                })
                 .collect::<Result<Vec<_>, _>>()?,
             _ => return Err(wrong()),
         };

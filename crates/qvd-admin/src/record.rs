@@ -103,8 +103,12 @@ pub(crate) const fn event_kind(object: Object) -> Option<ObjectKind> {
         Object::Tenant => Some(ObjectKind::Tenant),
         Object::Administrator | Object::OwnAdministrator => Some(ObjectKind::Administrator),
         Object::Config => Some(ObjectKind::Config),
+        Object::Role => Some(ObjectKind::Role),
         Object::Tag
         | Object::Event
+        | Object::Acl
+        | Object::AdministratorAcl
+        | Object::RoleAcl
         | Object::Property
         | Object::UserProperty
         | Object::VmProperty

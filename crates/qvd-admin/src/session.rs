@@ -221,12 +221,16 @@ pub(crate) async fn log_out(app: &App, sid: &str) -> Result<(), Refusal> {
 }
 
 async fn caller(app: &App, who: &Administrator) -> Result<Caller, Refusal> {
+    Ok(Caller::load(&app.database, who, acl_rules(app)?).await?)
+}
+
+/// What the installation makes of ACLs.
+pub(crate) fn acl_rules(app: &App) -> Result<Rules, Refusal> {
     let values = app.config.now();
-    let rules = Rules {
+    Ok(Rules {
         multitenant: values.flag("wat.multitenant").map_err(internal)?,
         log: values.flag("api.log.enabled").map_err(internal)?,
-    };
-    Ok(Caller::load(&app.database, who, rules).await?)
+    })
 }
 
 fn life(app: &App) -> Result<i64, Refusal> {

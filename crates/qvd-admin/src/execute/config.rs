@@ -6,9 +6,9 @@ use qvd_db::configs;
 use qvd_model::TenantId;
 use qvd_model::action::{Object, Status};
 use qvd_model::config::{self, Scope as KeyScope};
-use qvd_model::filter::{Filter, Operand, Operator, Test, like};
 use serde_json::{Map, Value, json};
 
+use super::matching::holds;
 use super::{Reply, Request};
 use crate::app::{App, Stored};
 use crate::record::MASK;
@@ -35,7 +35,7 @@ struct Setting {
 pub(super) async fn list(app: &App, request: &Request) -> Result<Reply, Refusal> {
     let checked = &request.checked;
     let mut settings = settings(app, request).await?;
-    settings.retain(|setting| holds(&checked.filter, setting));
+    settings.retain(|setting| holds(&checked.filter, &|f| setting.text(f)));
     settings.sort_by(|a, b| {
         let by = |s: &Setting| -> Vec<String> {
             checked.order.iter().map(|f| s.text(f).unwrap_or_default()).collect()
@@ -116,52 +116,6 @@ impl Setting {
             ((*field).to_owned(), value)
         };
         fields.iter().map(member).collect()
-    }
-}
-
-/// The filter, evaluated here.
-fn holds(filter: &Filter, setting: &Setting) -> bool {
-    match filter {
-        Filter::And(members) => members.iter().all(|m| holds(m, setting)),
-        Filter::Or(members) => members.iter().any(|m| holds(m, setting)),
-        Filter::Not(inner) => !holds(inner, setting),
-        Filter::Test(test) => compared(test, setting.text(&test.field).as_deref()),
-    }
-}
-
-fn compared(test: &Test, value: Option<&str>) -> bool {
-    use std::cmp::Ordering::{Equal, Greater, Less};
-    // Numbers compare as numbers, everything else as text.
-    let order = |a: &str, b: &str| match (a.parse::<i64>(), b.parse::<i64>()) {
-        (Ok(a), Ok(b)) => a.cmp(&b),
-        _ => a.cmp(b),
-    };
-    let one = |wanted: &Option<String>| match (value, wanted) {
-        (None, None) => true,
-        (Some(value), Some(wanted)) => match test.operator {
-            Operator::Like => like(wanted, value),
-            _ => order(value, wanted) == Equal,
-        },
-        _ => false,
-    };
-    match (&test.operand, test.operator) {
-        (Operand::Range(from, to), _) => {
-            value.is_some_and(|v| order(v, from) != Less && order(v, to) != Greater)
-        }
-        (Operand::One(wanted), Operator::Different) => !one(wanted),
-        (Operand::Many(wanted), Operator::Different) => !wanted.iter().any(one),
-        (Operand::One(wanted), Operator::Equal | Operator::Like) => one(wanted),
-        (Operand::Many(wanted), _) => wanted.iter().any(one),
-        (Operand::One(wanted), operator) => {
-            let (Some(value), Some(wanted)) = (value, wanted) else { return false };
-            let order = order(value, wanted);
-            match operator {
-                Operator::Less => order == Less,
-                Operator::AtMost => order != Greater,
-                Operator::Greater => order == Greater,
-                _ => order != Less,
-            }
-        }
     }
 }
 
@@ -269,7 +223,7 @@ pub(super) async fn delete(app: &App, request: &Request) -> Result<Reply, Refusa
                 default: None,
                 is_default: false,
             };
-            reachable && !is_hidden(key) && holds(filter, &setting)
+            reachable && !is_hidden(key) && holds(filter, &|f| setting.text(f))
         })
         .collect();
     matched.sort();
@@ -332,8 +286,9 @@ mod tests {
             default: None,
             is_default: true,
         };
-        let fits =
-            |filter: serde_json::Value| holds(&qvd_model::filter::json::parse(&filter).unwrap(), &setting);
+        let fits = |filter: serde_json::Value| {
+            holds(&qvd_model::filter::json::parse(&filter).unwrap(), &|f| setting.text(f))
+        };
         assert!(fits(json!({"key": {"~": "l7r.%"}, "tenant_id": 1})));
         assert!(!fits(json!({"-not": {"key": {"~": "%.%"}}})));
         assert!(fits(json!({"operative_value": {">": "900"}})));

@@ -10,7 +10,7 @@ use qvd_model::action::{Change, Field, Kind, Object, Status};
 use qvd_model::filter::Filter;
 use qvd_model::network::AddressPlan;
 
-use super::{Reply, Request, properties};
+use super::{Reply, Request, properties, roles};
 use crate::app::App;
 use crate::images::tags;
 use crate::refusal::Refusal;
@@ -213,6 +213,9 @@ pub(crate) async fn create_in(
             Change::AddTags => tags::add(tx, id, values).await?,
             Change::RemoveTags => tags::remove(tx, id, values).await?,
             Change::AssignProperty => properties::assign(tx, request, id, tenant, values).await?,
+            Change::AssignAcls | Change::UnassignAcls | Change::AssignRoles | Change::UnassignRoles => {
+                roles::change(tx, request, &identity, operation.change, values).await?;
+            }
             // These come in a list of their own.
             Change::SetProperties | Change::RemoveProperties => {}
         }

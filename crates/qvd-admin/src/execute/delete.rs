@@ -7,7 +7,7 @@ use qvd_db::admin::select::Identity;
 use qvd_db::admin::write;
 use qvd_model::action::{Object, Status};
 
-use super::{Reply, Request, selected, summed_up};
+use super::{Reply, Request, roles, selected, summed_up};
 use crate::app::App;
 use crate::images::{files, tags};
 use crate::refusal::{Doing, Refusal};
@@ -43,6 +43,7 @@ async fn delete_in(tx: &Transaction<'_>, request: &Request, object: &Identity) -
         Object::Administrator if caller.id == Some(object.id) => {
             return Err(Refusal::new(Status::OwnDeletion));
         }
+        Object::Role => roles::check_changeable(tx, object).await?,
         Object::Tenant if object.id <= 0 || object.id == caller.tenant => {
             return Err(Refusal::about(Status::ActionNotAllowed, object.name.as_str())
                 .because("this tenant is part of the installation, or your own"));

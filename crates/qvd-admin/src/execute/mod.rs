@@ -1,12 +1,15 @@
 //! Carries out checked requests. One function per verb serves every object; what an object needs besides is a
 //! short match beside it.
 
+mod acls;
 mod config;
 mod create;
 mod delete;
 mod list;
+mod matching;
 mod order;
 mod properties;
+mod roles;
 mod setup;
 pub(crate) mod update;
 
@@ -41,6 +44,8 @@ pub(crate) enum Reply {
 pub(crate) struct Request {
     pub(crate) checked: Checked,
     pub(crate) circumstances: Circumstances,
+    /// What the installation makes of ACLs.
+    pub(crate) acl_rules: qvd_logic::roles::Rules,
 }
 
 /// Carries out a request.
@@ -57,6 +62,8 @@ pub(crate) async fn execute(app: &App, request: Arc<Request>) -> Result<Reply, R
         }
         (Verb::Inquire(Inquiry::Staging), _) => crate::images::staging::list(app).await,
         (Verb::List, Object::Config) => config::list(app, &request).await,
+        (Verb::List, Object::Acl | Object::AdministratorAcl) => acls::of_administrator(app, &request).await,
+        (Verb::List, Object::RoleAcl) => acls::of_role(app, &request).await,
         (Verb::List, _) => list::list(app, &request).await,
         (Verb::CreateOrUpdate, _) => config::set(app, &request).await,
         (Verb::Delete, Object::Config) => config::delete(app, &request).await,

@@ -7,7 +7,7 @@ use qvd_db::admin::write;
 use qvd_db::{Session, Transaction};
 use qvd_model::action::{Change, Field, Object, Status};
 
-use super::{Reply, Request, properties, selected, summed_up};
+use super::{Reply, Request, properties, roles, selected, summed_up};
 use crate::app::App;
 use crate::execute::create::{address_plan, check_address, hash_passwords, number_flags};
 use crate::images::tags;
@@ -49,6 +49,9 @@ async fn update_in(
     object: &Identity,
 ) -> Result<(), Refusal> {
     let kind = request.checked.action.object;
+    if kind == Object::Role {
+        roles::check_changeable(tx, object).await?;
+    }
     if kind == Object::Property
         && let Some((_, Some(key))) = values.iter().find(|(f, _)| f.name == "key")
     {
@@ -68,6 +71,9 @@ async fn update_in(
             Change::RemoveTags => tags::remove(tx, object.id, values).await?,
             // Only a part of creations.
             Change::AssignProperty => {}
+            Change::AssignAcls | Change::UnassignAcls | Change::AssignRoles | Change::UnassignRoles => {
+                roles::change(tx, request, object, operation.change, values).await?;
+            }
             // These come in a list of their own.
             Change::SetProperties | Change::RemoveProperties => {}
         }
@@ -99,6 +105,10 @@ fn told(request: &Request, values: &Values) -> String {
             Change::AddTags => "tagged",
             Change::RemoveTags => "untagged",
             Change::AssignProperty => "assigned",
+            Change::AssignAcls => "with ACLs",
+            Change::UnassignAcls => "without ACLs",
+            Change::AssignRoles => "with roles",
+            Change::UnassignRoles => "without roles",
             Change::SetProperties => "with",
             Change::RemoveProperties => "without",
         };

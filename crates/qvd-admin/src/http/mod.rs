@@ -152,6 +152,7 @@ async fn admit(
         envelope.source.clone(),
         call.peer.text(),
     );
+    let acl_rules = session::acl_rules(app)?;
     let rules = app.rules().map_err(internal)?;
     let mut keys = Vec::new();
     if action.object.properties().is_some() && names_beyond(envelope, action::entity(action.object)) {
@@ -159,7 +160,7 @@ async fn admit(
         keys = qvd_db::admin::properties::keys(&client, action.object, &caller.scope()).await?;
     }
     match check(envelope, action, &caller, rules, &keys) {
-        Ok(checked) => Ok((Arc::new(Request { checked, circumstances }), cookie)),
+        Ok(checked) => Ok((Arc::new(Request { checked, circumstances, acl_rules }), cookie)),
         Err(refusal) => {
             let client = app.database.client().await?;
             circumstances.log(&client, None, refusal.status()).await?;

@@ -14,6 +14,7 @@ mod images;
 mod installation;
 mod permissions;
 mod properties;
+mod roles;
 mod sessions;
 mod walk_through;
 

@@ -12,6 +12,7 @@ pub mod network;
 pub mod properties;
 pub mod references;
 mod relation;
+pub mod roles;
 pub mod select;
 pub mod write;
 
@@ -30,6 +31,7 @@ pub(crate) fn statements() -> impl Iterator<Item = Sql> {
         network::ALL,
         properties::ALL,
         references::ALL,
+        roles::ALL,
         write::ALL,
     ]
     .into_iter()

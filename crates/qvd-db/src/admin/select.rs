@@ -66,7 +66,8 @@ pub async fn list(session: &impl Session, list: &List<'_>) -> Result<Rows, Error
     const NAME: &str = "list";
     let relation = known(list.object)?;
     let mut statement = Statement::default();
-    let condition = conditions(&mut statement, list.object, relation, list.filter, list.scope)?;
+    let shared = relation.shared;
+    let condition = conditions(&mut statement, list.object, relation, list.filter, list.scope, shared)?;
     let mut members = list
         .fields
         .iter()
@@ -171,7 +172,8 @@ async fn count(session: &impl Session, list: &List<'_>) -> Result<i64, Error> {
     const NAME: &str = "count";
     let relation = known(list.object)?;
     let mut statement = Statement::default();
-    let condition = conditions(&mut statement, list.object, relation, list.filter, list.scope)?;
+    let shared = relation.shared;
+    let condition = conditions(&mut statement, list.object, relation, list.filter, list.scope, shared)?;
     let tables = relation.tables(condition.clone());
     statement.text = format!("SELECT count(*) AS n FROM {tables} WHERE {condition}");
     fill_in(&mut statement, list);
@@ -189,7 +191,8 @@ pub async fn identities(
     const NAME: &str = "find the selected objects";
     let relation = known(object)?;
     let mut statement = Statement::default();
-    let condition = conditions(&mut statement, object, relation, filter, scope)?;
+    // Seen by everybody, changed only by those above.
+    let condition = conditions(&mut statement, object, relation, filter, scope, false)?;
     let id = place(object, relation, "id")?;
     let key = place(object, relation, entity(object).key)?;
     let tenant = relation.tenant.unwrap_or("NULL::integer");
@@ -227,10 +230,13 @@ fn conditions(
     relation: &Relation,
     filter: &Filter,
     scope: &Scope,
+    shared: bool,
 ) -> Result<String, Error> {
     let mut all = vec![condition(statement, object, relation, filter, scope)?];
     if let (Scope::Tenant(tenant), Some(column)) = (scope, relation.tenant) {
-        all.push(format!("{column} = {}", statement.bind(Kind::Int, Some(&tenant.to_string()))));
+        let own = statement.bind(Kind::Int, Some(&tenant.to_string()));
+        let global = if shared { ", -1" } else { "" };
+        all.push(format!("{column} IN ({own}{global})"));
     }
     all.extend(relation.hidden.map(str::to_owned));
     Ok(all.join(" AND "))

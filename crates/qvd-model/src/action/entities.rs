@@ -4,20 +4,20 @@ use super::field::{Field, Kind};
 use super::properties::{nested_properties, stored_properties};
 use super::{Change, Entity, Nested, Object, Tenancy, Verb};
 
-const fn field(name: &'static str, kind: Kind, help: &'static str) -> Field {
+pub(super) const fn field(name: &'static str, kind: Kind, help: &'static str) -> Field {
     Field::new(name, kind, help)
 }
 
-const fn id() -> Field {
+pub(super) const fn id() -> Field {
     field("id", Kind::Int, "number")
 }
 
-const fn description(see: &'static [&'static str], update: &'static [&'static str]) -> Field {
+pub(super) const fn description(see: &'static [&'static str], update: &'static [&'static str]) -> Field {
     field("description", Kind::Text(32768), "free text").see(see).optional(&[]).updated(update)
 }
 
 /// Who made an object, and when: from the columns that the creation fills.
-const fn creation(see: [&'static [&'static str]; 2]) -> [Field; 3] {
+pub(super) const fn creation(see: [&'static [&'static str]; 2]) -> [Field; 3] {
     let [date, by] = see;
     [
         field("creation_date", Kind::Moment, "when it was created").see(date),
@@ -26,11 +26,12 @@ const fn creation(see: [&'static [&'static str]; 2]) -> [Field; 3] {
     ]
 }
 
-const TENANT_NAME: Field = field("tenant_name", Kind::Login(80), "tenant it belongs to").for_super();
+pub(super) const TENANT_NAME: Field =
+    field("tenant_name", Kind::Login(80), "tenant it belongs to").for_super();
 const TENANT_ID: Field = field("tenant_id", Kind::Int, "number of its tenant").for_super();
 
 /// The tenant of objects that are made in one: super-administrators have to say which.
-const OWN_TENANT_ID: Field = TENANT_ID.required().named_by("tenant_name");
+pub(super) const OWN_TENANT_ID: Field = TENANT_ID.required().named_by("tenant_name");
 
 const VM_STATES: &[&str] = &["stopped", "starting", "running", "stopping", "zombie", "debugging"];
 const USER_STATES: &[&str] = &["disconnected", "connecting", "connected"];
@@ -466,7 +467,7 @@ pub(super) const ADMINISTRATOR: Entity = Entity {
             .updated(&["administrator.update.password"]),
     ],
     aliases: &[("login", "name"), ("passwd", "password"), ("tenant", "tenant_name")],
-    nested: &[],
+    nested: super::roles::HELD_ROLES,
     tenancy: Tenancy::Own,
     key: "name",
     selectors: &[],

@@ -9,6 +9,7 @@ mod actions;
 mod entities;
 mod field;
 mod properties;
+mod roles;
 mod status;
 
 pub use actions::ACTIONS;
@@ -42,6 +43,14 @@ words! {
         Config = "config",
         /// A line of an object's story.
         Event = "event",
+        /// A role: a bundle of ACLs.
+        Role = "role",
+        /// An ACL as an administrator has it, by default the one who asks.
+        Acl = "acl",
+        /// An ACL as an administrator has it.
+        AdministratorAcl = "administrator_acl",
+        /// An ACL as a role grants it.
+        RoleAcl = "role_acl",
         /// A custom property that is known.
         Property = "property",
         /// A property that users may have.
@@ -171,6 +180,14 @@ pub enum Change {
     SetProperties,
     /// Takes values of properties away.
     RemoveProperties,
+    /// Lets a role grant ACLs.
+    AssignAcls,
+    /// Lets a role grant ACLs no more.
+    UnassignAcls,
+    /// Gives roles.
+    AssignRoles,
+    /// Takes roles away.
+    UnassignRoles,
 }
 
 /// The action of this name.
@@ -197,6 +214,10 @@ pub const fn entity(object: Object) -> &'static Entity {
         Object::OwnAdministrator => &entities::OWN_ADMINISTRATOR,
         Object::Config => &entities::CONFIG,
         Object::Event => &entities::EVENT,
+        Object::Role => &roles::ROLE,
+        Object::Acl => &roles::ACL,
+        Object::AdministratorAcl => &roles::ADMINISTRATOR_ACL,
+        Object::RoleAcl => &roles::ROLE_ACL,
         Object::Property => &properties::PROPERTY,
         Object::UserProperty => &properties::USER_PROPERTY,
         Object::VmProperty => &properties::VM_PROPERTY,
@@ -236,10 +257,17 @@ impl Object {
 }
 
 impl Change {
+    /// Whether its values may be numbers of objects.
+    pub const fn takes_numbers(self) -> bool {
+        matches!(self, Self::AssignAcls | Self::UnassignAcls | Self::AssignRoles | Self::UnassignRoles)
+    }
+
     /// The status of a value that cannot be used for it.
     pub const fn wrong_value(self) -> Status {
         match self {
             Self::AddTags | Self::RemoveTags => Status::WrongTag,
+            Self::AssignAcls | Self::UnassignAcls => Status::WrongAcl,
+            Self::AssignRoles | Self::UnassignRoles => Status::WrongRole,
             Self::AssignProperty | Self::SetProperties | Self::RemoveProperties => Status::WrongProperty,
         }
     }
@@ -310,6 +338,7 @@ impl Entity {
         match (action.verb, self.object) {
             (_, Object::OwnAdministrator) => &[],
             (Verb::Delete, Object::Config) => &["key"],
+            (Verb::List, Object::RoleAcl) => &["role_id"],
             (Verb::Delete, object) if object.of_property().is_some() => &["id", "property_id"],
             (Verb::Update | Verb::Delete, _) => &["id"],
             _ => &[],

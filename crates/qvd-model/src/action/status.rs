@@ -62,9 +62,12 @@ statuses! {
     UnknownField = 6250, "There is no such field";
     WrongType = 6310, "A value has the wrong type";
     WrongFilterValue = 6320, "A filter has a value of the wrong type";
+    NotOne = 6322, "Exactly one value is needed";
     WrongArgumentValue = 6330, "An argument has a value of the wrong type";
     WrongProperty = 6340, "A property is not acceptable";
     WrongTag = 6350, "A tag is not acceptable";
+    WrongAcl = 6360, "There is no such ACL, or numbers and names are mixed";
+    WrongRole = 6370, "There is no such role";
     NoValue = 6410, "A value is needed";
     NoTagValue = 6430, "A tag needs a value";
     UnknownDirection = 6600, "The order is neither -asc nor -desc";
@@ -79,12 +82,14 @@ statuses! {
     HostPropertyValue = 7213, "Only super-administrators may set properties of hosts";
     HostPropertyTenant = 7214, "Hosts can only have properties of super-administrators";
     PropertyOfNobody = 7215, "Properties cannot belong to all tenants at once";
+    RoleAssigned = 7230, "The role is assigned already";
     TenantsDiffer = 7300, "The user and the OSF belong to different tenants";
     VmNotStopped = 7310, "A VM must be stopped before it is deleted";
     ImageInUse = 7320, "VMs are running this disk image";
     HostRunning = 7321, "A host must be stopped before it is deleted";
     FixedTag = 7330, "The tag is fixed to another disk image of this OSF";
     TagNotRemovable = 7340, "Fixed tags, `head` and `default` cannot be removed, only moved";
+    CircularRoles = 7350, "Roles would inherit from each other in a circle";
     SoftAfterHard = 7360, "The soft expiration is later than the hard one";
     SeveralTenants = 7373, "There are several tenants";
     KeyNotDeclared = 7382, "Only super-administrators may add new keys";

@@ -89,6 +89,7 @@ pub(super) const VM: Relation = Relation {
     ),
     sets: &[],
     tenant: Some("users.tenant_id"),
+    shared: false,
     hidden: None,
     storage: Some(Storage {
         table: "vms",
@@ -152,6 +153,7 @@ pub(super) const USER: Relation = Relation {
     ),
     sets: &[],
     tenant: Some("users.tenant_id"),
+    shared: false,
     hidden: None,
     storage: Some(Storage {
         table: "users",
@@ -208,6 +210,7 @@ pub(super) const HOST: Relation = Relation {
     ),
     sets: &[("vm_id", "SELECT r.vm_id FROM vm_runtimes AS r WHERE r.host_id = hosts.id")],
     tenant: None,
+    shared: false,
     hidden: None,
     storage: Some(Storage {
         table: "hosts",

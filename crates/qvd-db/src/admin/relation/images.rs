@@ -30,6 +30,7 @@ pub(super) const OSF: Relation = Relation {
         ("di_id", "SELECT dis.id FROM dis WHERE dis.osf_id = osfs.id"),
     ],
     tenant: Some("osfs.tenant_id"),
+    shared: false,
     hidden: None,
     storage: Some(Storage {
         table: "osfs",
@@ -98,6 +99,7 @@ pub(super) const DI: Relation = Relation {
     ),
     sets: &[],
     tenant: Some("osfs.tenant_id"),
+    shared: false,
     hidden: None,
     storage: Some(Storage {
         table: "dis",
@@ -157,6 +159,7 @@ pub(super) const TAG: Relation = Relation {
     ],
     sets: &[],
     tenant: Some("osfs.tenant_id"),
+    shared: false,
     hidden: None,
     storage: None,
 };

@@ -21,6 +21,8 @@ pub(crate) struct Relation {
     pub(crate) sets: &'static [(&'static str, &'static str)],
     /// The tenant of a row; `None` if rows have none.
     pub(crate) tenant: Option<&'static str>,
+    /// Whether everybody sees the rows of the tenant of global things.
+    pub(crate) shared: bool,
     /// Rows that nobody sees.
     pub(crate) hidden: Option<&'static str>,
     /// Tables and columns that are written.
@@ -93,7 +95,8 @@ pub(crate) const fn relation(object: Object) -> Option<&'static Relation> {
         Object::HostProperty => Some(&properties::HOST_PROPERTY),
         Object::OsfProperty => Some(&properties::OSF_PROPERTY),
         Object::DiProperty => Some(&properties::DI_PROPERTY),
-        Object::Config => None,
+        Object::Role => Some(&tenancy::ROLE),
+        Object::Config | Object::Acl | Object::AdministratorAcl | Object::RoleAcl => None,
     }
 }
 

@@ -31,6 +31,7 @@ pub(super) const PROPERTY: Relation = Relation {
     ],
     sets: &[],
     tenant: Some("properties_list.tenant_id"),
+    shared: false,
     hidden: None,
     storage: Some(Storage {
         table: "properties_list",
@@ -61,6 +62,7 @@ macro_rules! assignments {
             ],
             sets: &[],
             tenant: Some("properties_list.tenant_id"),
+            shared: false,
             hidden: Some(concat!("assigned.qvd_object = '", $kind, "'")),
             storage: Some(Storage {
                 table: "qvd_object_properties_list",

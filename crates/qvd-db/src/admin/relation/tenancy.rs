@@ -23,6 +23,7 @@ pub(super) const TENANT: Relation = Relation {
     ),
     sets: &[],
     tenant: Some("tenants.id"),
+    shared: false,
     hidden: Some("tenants.id <> -1"),
     storage: Some(Storage {
         table: "tenants",
@@ -84,6 +85,7 @@ pub(super) const ADMINISTRATOR: Relation = Relation {
     ),
     sets: &[],
     tenant: Some("administrators.tenant_id"),
+    shared: false,
     hidden: Some("administrators.id <> 0"),
     storage: Some(Storage {
         table: "administrators",
@@ -106,6 +108,62 @@ pub(super) const ADMINISTRATOR: Relation = Relation {
     }),
 };
 
+pub(super) const ROLE: Relation = Relation {
+    from: "roles",
+    joins: &[("tenants", "JOIN tenants ON tenants.id = roles.tenant_id")],
+    fields: with_creation!(
+        "roles",
+        [
+            ("name", "roles.name"),
+            ("id", "roles.id"),
+            ("description", "roles.description"),
+            ("fixed", "roles.fixed"),
+            ("internal", "roles.internal"),
+            (
+                "acls",
+                "(SELECT json_build_object(\
+                 'positive', coalesce(json_agg(acls.name ORDER BY acls.name) FILTER (WHERE own.positive), '[]'), \
+                 'negative', coalesce(json_agg(acls.name ORDER BY acls.name) FILTER (WHERE NOT own.positive), '[]')) \
+                 FROM acl_role_relations AS own JOIN acls ON acls.id = own.acl_id WHERE own.role_id = roles.id)",
+            ),
+            (
+                "roles",
+                "(SELECT coalesce(json_object_agg(below.id, json_build_object('name', below.name, \
+                 'tenant_id', below.tenant_id, 'description', below.description, \
+                 'fixed', below.fixed::integer, 'internal', below.internal::integer) ORDER BY below.id), '{}') \
+                 FROM role_role_relations AS edge JOIN roles AS below ON below.id = edge.inherited_id \
+                 WHERE edge.inheritor_id = roles.id)",
+            ),
+            ("tenant_id", "roles.tenant_id"),
+            ("tenant_name", "tenants.name"),
+        ]
+    ),
+    sets: &[],
+    tenant: Some("roles.tenant_id"),
+    shared: true,
+    hidden: None,
+    storage: Some(Storage {
+        table: "roles",
+        columns: &[("name", "name"), ("description", "description"), ("tenant_id", "tenant_id")],
+        side: None,
+        side_columns: &[],
+        constants: &[("fixed", "false"), ("internal", "false")],
+        created: true,
+        companions: &[],
+        guards: &[(
+            Sql::new(
+                "see whether the role is used",
+                "SELECT a.n || ' administrators, ' || r.n || ' roles' FROM \
+                 (SELECT count(*) AS n FROM role_administrator_relations WHERE role_id = $1) AS a, \
+                 (SELECT count(*) AS n FROM role_role_relations WHERE inherited_id = $1) AS r \
+                 WHERE a.n + r.n > 0",
+            ),
+            Status::HasDependents,
+        )],
+        belongings: &[],
+    }),
+};
+
 pub(super) const EVENT: Relation = Relation {
     from: "events",
     joins: &[(
@@ -119,6 +177,7 @@ pub(super) const EVENT: Relation = Relation {
          WHERE dis.id = events.object_id) \
          WHEN 'administrator' THEN (SELECT administrators.tenant_id FROM administrators \
          WHERE administrators.id = events.object_id) \
+         WHEN 'role' THEN (SELECT roles.tenant_id FROM roles WHERE roles.id = events.object_id) \
          WHEN 'tenant' THEN events.object_id END AS tenant_id) AS owner ON true",
     )],
     fields: &[
@@ -136,6 +195,7 @@ pub(super) const EVENT: Relation = Relation {
     ],
     sets: &[],
     tenant: Some("owner.tenant_id"),
+    shared: false,
     hidden: None,
     storage: None,
 };

@@ -1,0 +1,147 @@
+//! Lists of ACLs: every one of the catalogue that is not hidden, with whether it is in force and where it comes from
+//! (`spec/api.md` 4.15 and 5.7).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use qvd_db::admin::{identity, roles};
+use qvd_logic::roles::Holder;
+use qvd_model::RoleId;
+use qvd_model::action::Status;
+use qvd_model::filter::{Filter, Operand, Operator};
+use serde_json::{Map, Value, json};
+
+use super::matching::holds;
+use super::{Reply, Request};
+use crate::app::App;
+use crate::caller::{RECOVERY, holder_of};
+use crate::refusal::Refusal;
+
+/// One ACL of an administrator or a role.
+struct Row {
+    acl: roles::Acl,
+    /// Names of the roles that it comes from.
+    roles: BTreeMap<i32, String>,
+    operative: bool,
+    /// Whose it is.
+    of: i32,
+}
+
+pub(super) async fn of_administrator(app: &App, request: &Request) -> Result<Reply, Refusal> {
+    let caller = &request.circumstances.caller;
+    let own = caller.id.unwrap_or(RECOVERY);
+    let id = one(&request.checked.filter, "admin_id")?.unwrap_or(own);
+    let client = app.database.client().await?;
+    let who = identity::by_id(&client, id).await?;
+    // Of another tenant, or the recovery administrator, who is not seen: as if it were not there.
+    let who = who.filter(|who| id == own || (caller.reaches(who.tenant) && id != RECOVERY));
+    let who = who.ok_or_else(|| Refusal::about(Status::ForeignReference, "admin_id"))?;
+    let holder = holder_of(id, who.tenant);
+    let known = roles::known(&client).await?;
+    let held = roles::held(&client, id).await?;
+    let granted = known.roles.granted(held.iter().copied());
+    let operative = request.acl_rules.operative(holder, granted.iter().copied());
+    rows(&client, request, holder, id, &known, held, &operative).await
+}
+
+pub(super) async fn of_role(app: &App, request: &Request) -> Result<Reply, Refusal> {
+    let caller = &request.circumstances.caller;
+    let id = one(&request.checked.filter, "role_id")?
+        .ok_or_else(|| Refusal::about(Status::MissingFilter, "role_id"))?;
+    let client = app.database.client().await?;
+    let known = roles::known(&client).await?;
+    let role = RoleId(id);
+    let reachable = known.names.get(&role).is_some_and(|r| r.tenant == -1 || caller.reaches(r.tenant));
+    let own = known.own.get(&role).filter(|_| reachable);
+    let own = own.ok_or_else(|| Refusal::about(Status::WrongRole, id.to_string()))?;
+    let operative = known.roles.effective(role);
+    let holder = caller.id.map_or(Holder::Super, |id| holder_of(id, caller.tenant));
+    let below = own.inherits.iter().copied().collect();
+    rows(&client, request, holder, id, &known, below, &operative).await
+}
+
+/// The one value that a filter must be equal to, if it is about that field at all.
+fn one(filter: &Filter, field: &str) -> Result<Option<i32>, Refusal> {
+    let tests: Vec<_> = filter.tests().into_iter().filter(|test| test.field == field).collect();
+    let value = match tests.as_slice() {
+        [] => return Ok(None),
+        [test] if test.operator == Operator::Equal => match &test.operand {
+            Operand::One(Some(value)) => Some(value),
+            Operand::Many(values) => match values.as_slice() {
+                [Some(value)] => Some(value),
+                _ => None,
+            },
+            _ => None,
+        },
+        _ => None,
+    };
+    let number = value.and_then(|value| value.parse().ok());
+    number.map(Some).ok_or_else(|| Refusal::about(Status::NotOne, field))
+}
+
+async fn rows(
+    client: &impl qvd_db::Session,
+    request: &Request,
+    holder: Holder,
+    of: i32,
+    known: &roles::Known,
+    sources: Vec<RoleId>,
+    operative: &BTreeSet<&str>,
+) -> Result<Reply, Refusal> {
+    let checked = &request.checked;
+    let granted: Vec<_> = sources.into_iter().map(|role| (role, known.roles.effective(role))).collect();
+    let mut rows = Vec::new();
+    for acl in roles::acls(client).await? {
+        if request.acl_rules.hides(holder, &acl.name) {
+            continue;
+        }
+        let name = |role: &RoleId| known.names.get(role).map(|n| n.name.clone()).unwrap_or_default();
+        let from = granted.iter().filter(|(_, acls)| acls.contains(acl.name.as_str()));
+        let roles = from.map(|(role, _)| (role.0, name(role))).collect();
+        let operative = operative.contains(acl.name.as_str());
+        rows.push(Row { acl, roles, operative, of });
+    }
+    rows.retain(|row| holds(&checked.filter, &|field| row.text(field)));
+    rows.sort_by(|a, b| {
+        let by =
+            |row: &Row| -> Vec<String> { checked.order.iter().map(|field| row.sort_key(field)).collect() };
+        let order = by(a).cmp(&by(b)).then(a.acl.id.cmp(&b.acl.id));
+        if checked.descending { order.reverse() } else { order }
+    });
+    let total = i64::try_from(rows.len()).unwrap_or(i64::MAX);
+    let skip = usize::try_from(checked.skip).unwrap_or(usize::MAX);
+    let limit = checked.limit.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
+    let page = rows.iter().skip(skip).take(limit);
+    let rows = page.map(|row| Value::Object(row.members(&checked.fields)).to_string()).collect();
+    Ok(Reply::Rows { rows, total })
+}
+
+impl Row {
+    fn text(&self, field: &str) -> Option<String> {
+        match field {
+            "id" => Some(self.acl.id.to_string()),
+            "name" | "acl_name" => Some(self.acl.name.clone()),
+            "operative" => Some(self.operative.to_string()),
+            "description" => Some(self.acl.description.clone()),
+            "admin_id" | "role_id" => Some(self.of.to_string()),
+            _ => None,
+        }
+    }
+
+    /// Numbers sort as numbers.
+    fn sort_key(&self, field: &str) -> String {
+        if field == "id" { format!("{:010}", self.acl.id) } else { self.text(field).unwrap_or_default() }
+    }
+
+    fn members(&self, fields: &[&str]) -> Map<String, Value> {
+        let member = |field: &&str| {
+            let value = match *field {
+                "id" => json!(self.acl.id),
+                "operative" => json!(u8::from(self.operative)),
+                "roles" => json!(self.roles),
+                other => json!(self.text(other)),
+            };
+            ((*field).to_owned(), value)
+        };
+        fields.iter().map(member).collect()
+    }
+}
