@@ -162,9 +162,18 @@ fn subject(
     noun: &'static Noun,
     notes: &mut Vec<String>,
 ) -> Result<ObjectCommand, SyntaxError> {
+    let selection_at = cursor.at();
     let selection =
         if is_verb(cursor, noun) || cursor.is_at_end() { None } else { Some(selection(cursor, noun)?) };
     let verb_at = cursor.at();
+    if cursor.is_at_end()
+        && let Some(Filter::Test(Test { operand: Operand::Many(names), .. })) = &selection
+        && let [Some(name)] = names.as_slice()
+        && let Some(meant) = nearest(name, noun.verbs.iter().copied())
+    {
+        let message = format!("expected a verb: {}; did you mean `{meant}`?", noun.verbs.join(", "));
+        return Err(SyntaxError::new(selection_at, message));
+    }
     let (word, of_properties) = verb_word(cursor, noun, notes)?;
     let tail_at = cursor.at();
     let verb = match word {

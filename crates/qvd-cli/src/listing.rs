@@ -73,9 +73,13 @@ pub(crate) async fn config_scope(
         return Ok(selection);
     }
     let global = Filter::test("tenant_id", Operator::Equal, "-1");
+    let every = Filter::test("tenant_name", Operator::Equal, "*");
     Ok(match selection {
         None => Some(global),
-        Some(filter) if filter == Filter::test("tenant_name", Operator::Equal, "*") => None,
+        Some(filter) if filter == every => None,
+        Some(Filter::And(members)) if members.contains(&every) => {
+            members.into_iter().filter(|member| *member != every).reduce(Filter::and)
+        }
         Some(filter) if filter.mentions("tenant_id") || filter.mentions("tenant_name") => Some(filter),
         Some(filter) => Some(filter.and(global)),
     })

@@ -190,6 +190,7 @@ fn errors_show_the_place_and_what_was_expected() {
         ),
         ("vm name= del", "expected a verb"),
         ("vmm get", "did you mean `vm`?\nvmm get\n^"),
+        ("vm gett", "did you mean `get`?\nvm gett\n   ^"),
         ("vm x strat", "did you mean `start`?\nvm x strat\n     ^"),
         ("vm x set name", "expected `=`, found the end of the command\nvm x set name\n             ^"),
         ("vm block 'abc", "unterminated quote\nvm block 'abc\n         ^"),

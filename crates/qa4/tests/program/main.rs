@@ -9,6 +9,7 @@
     reason = "a failed test says where it failed"
 )]
 
+mod behavior;
 mod completion;
 #[path = "../../../qvd-admin/tests/integration/installation.rs"]
 #[allow(dead_code, reason = "the tests of the API use the rest")]
