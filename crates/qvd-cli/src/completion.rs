@@ -211,7 +211,7 @@ fn tail(wanted: &mut Wanted, noun: &'static Noun, verb: &str, before: &[Token]) 
             wanted.words.extend(Object::WITH_PROPERTIES.iter().map(|o| o.as_str()));
         }
         "assign" | "unassign" => match before.first().and_then(word).and_then(crate::noun::noun) {
-            Some(given) => values(wanted, action::entity(given.object), "name"),
+            Some(given) => wanted.names.push(Names { object: given.object, field: "name" }),
             None => {
                 wanted.words.extend(["role", "acl"].iter().filter(|w| noun.word == "role" || **w == "role"))
             }
@@ -387,6 +387,9 @@ mod tests {
         assert_eq!(names("vm user=a"), ["user"]);
         assert_eq!(names("vm new name=x, osf=o"), ["osf"]);
         assert_eq!(names("di x tag h"), ["tag"]);
+        assert_eq!(names("role x assign acl vm"), ["acl"]);
+        assert_eq!(names("admin x assign role "), ["role"]);
+        assert_eq!(words("admin x assign "), "role");
         assert_eq!(names("vm x start"), [""; 0]);
         let open = wanted("vm name='My d");
         assert_eq!((open.start, open.typed.as_str()), (8, "My d"));

@@ -29,10 +29,10 @@ pub(crate) async fn can(
     selection: Option<Filter>,
     pattern: Option<String>,
 ) -> Result<(), Error> {
-    let (action, holder) = if noun.object == Object::Administrator {
-        ("get_acls_in_admins", "admin_id")
+    let (object, holder) = if noun.object == Object::Administrator {
+        (Object::AdministratorAcl, "admin_id")
     } else {
-        ("get_acls_in_roles", "role_id")
+        (Object::RoleAcl, "role_id")
     };
     if selection.is_none() {
         return Err(Error::refused(Status::NothingMatched, &format!("{} NAME can", noun.word)));
@@ -43,9 +43,12 @@ pub(crate) async fn can(
         filter = filter.and(Filter::test("acl_name", Operator::Like, pattern));
     }
     let fields = ["id", "name"];
-    let mut call = Call { action, filter: Some(filter), ..Call::default() };
-    call.fields = fields.map(str::to_owned).to_vec();
-    let answer = context.api.call(&call).await?;
+    let mut call = Call::list(object, Some(filter), &fields)?;
+    call.order = Some((vec!["name".to_owned()], false));
     let columns = fields.map(Column::plain).to_vec();
+    if let Some(pages) = context.pages.clone() {
+        return pages.show(context, call, columns).await;
+    }
+    let answer = context.api.call(&call).await?;
     context.print(Listing { columns, rows: answer.rows, total: answer.total })
 }

@@ -311,9 +311,13 @@ fn verb(noun: &'static Noun) -> BoxedStrategy<Verb> {
             "assign" | "unassign" if noun.word == "property" => {
                 (list(), any::<bool>()).prop_map(|(kinds, undo)| Verb::Assign { kinds, undo }).boxed()
             }
-            "assign" | "unassign" => (list(), any::<bool>())
-                .prop_map(|(names, undo)| Verb::Grant { what: Grant::Roles, names, undo })
-                .boxed(),
+            "assign" | "unassign" => {
+                let grants =
+                    if noun.word == "role" { vec![Grant::Roles, Grant::Acls] } else { vec![Grant::Roles] };
+                (proptest::sample::select(grants), list(), any::<bool>())
+                    .prop_map(|(what, names, undo)| Verb::Grant { what, names, undo })
+                    .boxed()
+            }
             "can" => proptest::option::of(text()).prop_map(Verb::Can).boxed(),
             "ssl" => Just(Verb::Explain).boxed(),
             "block" => Just(Verb::Block(true)).boxed(),

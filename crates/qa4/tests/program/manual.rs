@@ -261,6 +261,64 @@ const NODES: &[Row] = &[
     (&[71], &["host", "name~qvd%", "unblock"], Total(2)),
 ];
 
+/// What the shipped help shows, in the order in which what it needs is there.
+const HELP: &[Row] = &[
+    (&[], &["tenant", "name=default", "block"], Total(1)),
+    (&[], &["tenant", "default", "unblock"], Total(1)),
+    (
+        &[],
+        &["tenant", "get", "order", "desc", "name"],
+        Shows(&["| id | name    | language | block | blocked |"]),
+    ),
+    (&[], &["role", "new", "name=myrole"], Shows(&["Total: 1\n"])),
+    (&[], &["role", "new", "name=other"], Shows(&["Total: 1\n"])),
+    (&[], &["role", "name=myrole", "assign", "acl", "user.update.block,", "user.see-main."], Total(1)),
+    (&[], &["role", "name=other", "assign", "acl", "vm.see-main."], Total(1)),
+    (&[], &["role", "name=myrole", "assign", "role", "other"], Total(1)),
+    (&[], &["role", "myrole", "can"], Total(3)),
+    (&[], &["role", "myrole", "can", "user.update."], Total(0)),
+    (&[], &["role", "myrole", "can", "user%"], Shows(&["| user.see-main.    |", "Total: 2\n"])),
+    (&[], &["role", "can", "user%"], Fails(6, &["1300"])),
+    (&[], &["role", "myrole,", "other", "can"], Fails(2, &["select one"])),
+    (&[], &["role", "myrole", "unassign", "acl", "user.see-main."], Total(1)),
+    (&[], &["role", "myrole", "unassign", "acl", "vm.see-main."], Total(1)),
+    (
+        &[],
+        &["role", "myrole", "get", "acls,", "roles", "-o", "list"],
+        Shows(&["acls: (+) user.update.block, (-) vm.see-main.\nroles: other\n"]),
+    ),
+    (&[], &["role", "myrole", "unassign", "role", "other"], Total(1)),
+    (&[], &["admin", "new", "name=myadmin,password=x"], Shows(&["Total: 1\n"])),
+    (&[], &["admin", "name=myadmin", "assign", "role", "myrole"], Total(1)),
+    (&[], &["admin", "myadmin", "can"], Total(1)),
+    (&[], &["admin", "myadmin", "can", "user%"], Total(1)),
+    (&[], &["admin", "myadmin", "get", "name,", "roles", "-o", "csv"], Shows(&["myadmin;myrole\n"])),
+    (&[], &["admin", "myadmin", "unassign", "role", "myrole"], Total(1)),
+    (&[], &["admin", "name=myadmin", "set", "language=es"], Total(1)),
+    (&[], &["admin", "name=superadmin", "del"], Fails(8, &["code 5200"])),
+    (&[], &["admin", "name=myadmin", "del"], Total(1)),
+    (&[], &["role", "myrole,", "other", "del"], Total(2)),
+    (&[], &["acl", "name~vm.%", "get", "order", "name"], Shows(&["| vm.see-main."])),
+    (&[], &["config", "key=wat.multitenant,", "tenant_id=-1", "get"], Total(1)),
+    (&[], &["config", "set", "key=myconfig,value=1,tenant=default"], Total(1)),
+    (&[], &["config", "key='myconfig',", "tenant_id=1", "del"], Total(1)),
+    (&[], &["property", "new", "key=department"], Shows(&["Total: 1\n"])),
+    (&[], &["property", "key=department", "assign", "user"], Total(1)),
+    (&[], &["property", "key=department", "set", "description=d"], Total(1)),
+    (&[], &["property", "key=department", "unassign", "user"], Total(1)),
+    (&[], &["property", "key=department", "del"], Total(1)),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_example_of_the_help_works() {
+    let it = Installation::start("help").await;
+    let program = Program::of(&it, "superadmin", "*");
+    for row in HELP {
+        check(&program, row);
+    }
+    it.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_example_gives_what_the_table_requires() {
     let it = Installation::start("manual").await;

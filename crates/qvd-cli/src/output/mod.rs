@@ -183,12 +183,29 @@ fn cell(value: &Value) -> String {
             let separator = if is_map("name") { "\n" } else { ", " };
             members.iter().map(text).collect::<Vec<_>>().join(separator)
         }
-        Value::Object(map) => {
-            let mut parts: Vec<String> = map.iter().map(|(key, value)| member(key, value)).collect();
-            parts.sort_unstable();
-            parts.join(", ")
-        }
+        Value::Object(map) => structure(map),
     }
+}
+
+/// What roles hold is a line each; other maps are `key=value`, sorted.
+fn structure(map: &Map<String, Value>) -> String {
+    if let (Some(Value::Array(granted)), Some(Value::Array(revoked))) =
+        (map.get("positive"), map.get("negative"))
+    {
+        let signed = |sign: &'static str, acls: &[Value]| {
+            acls.iter().map(|acl| format!("({sign}) {}", cell(acl))).collect::<Vec<_>>()
+        };
+        return [signed("+", granted), signed("-", revoked)].concat().join("\n");
+    }
+    let by_number = !map.is_empty() && map.keys().all(|key| key.parse::<i64>().is_ok());
+    let names = map.values().map(|v| v.as_str().or_else(|| v.get("name")?.as_str()));
+    if let Some(mut names) = names.collect::<Option<Vec<&str>>>().filter(|_| by_number) {
+        names.sort_unstable();
+        return names.into_iter().map(printable).collect::<Vec<_>>().join("\n");
+    }
+    let mut parts: Vec<String> = map.iter().map(|(key, value)| member(key, value)).collect();
+    parts.sort_unstable();
+    parts.join(", ")
 }
 
 /// A member of a map; custom properties come as maps of their own.
@@ -267,6 +284,10 @@ mod tests {
         assert_eq!(cell(&json!([{"name": "a"}, {"name": "b"}])), "a\nb");
         let properties = json!({"7": {"key": "z", "value": "1"}, "8": {"key": "b", "value": "2"}});
         assert_eq!(cell(&properties), "b=2, z=1");
+        let acls = json!({"positive": ["vm.see-main."], "negative": ["vm.delete."]});
+        assert_eq!(cell(&acls), "(+) vm.see-main.\n(-) vm.delete.");
+        assert_eq!(cell(&json!({"43": {"name": "Root"}, "7": {"name": "A"}})), "A\nRoot");
+        assert_eq!(cell(&json!({"43": "Root"})), "Root");
         assert_eq!(cell(&json!({"hours": 2, "days": 1})), "days=1, hours=2");
     }
 }
