@@ -158,6 +158,26 @@ async fn what_is_made_and_set_belongs_to_the_tenant_that_is_meant() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_one_tenant_only_nobody_names_it_and_nobody_is_above_it() {
+    let (it, boss) = with_vms("mono", &[]).await;
+    let set = boss.run(&["config", "set", "key=wat.multitenant,value=0"]);
+    assert_eq!(set.exit, 0, "{set:?}");
+    let mono = Program::of(&it, "admin", "");
+    let made = mono.run(&["user", "new", "name=mono,password=x"]);
+    assert_eq!(made.exit, 0, "{made:?}");
+    assert!(mono.run(&["user", "get"]).out.ends_with("Total: 2\n"));
+    let set = mono.run(&["config", "set", "key=my.key,value=mono"]);
+    assert_eq!((set.exit, set.err.contains("code 7382")), (5, true), "new keys are not theirs: {set:?}");
+    let set = mono.run(&["config", "set", "key=l7r.auth.plugins,value=mono"]);
+    assert_eq!(set.exit, 0, "{set:?}");
+    let value = mono.run(&["config", "l7r.auth.plugins", "get", "value", "-o", "name"]);
+    assert_eq!(value.out, "mono\n", "{value:?}");
+    std::fs::remove_file(boss.home(".qvd/qa.session")).unwrap();
+    assert_eq!(boss.run(&["user", "get"]).exit, 4);
+    it.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_is_kept_for_its_owner_and_ends_with_logout() {
     let (it, program) = with_vms("kept", &["a"]).await;
     let file = program.home(".qvd/qa.session");
@@ -210,6 +230,25 @@ async fn objects_tell_who_did_what_when_and_why() {
     }
     let nobody = program.run(&["user", "nobody", "explain"]);
     assert_eq!((nobody.exit, nobody.out.as_str()), (6, ""), "{nobody:?}");
+    it.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_is_waited_for() {
+    let (it, program) = with_vms("waiting", &["a"]).await;
+    it.running_host("node1", "10.3.15.9").await;
+    let mut command = program.command();
+    command.args(["vm", "a", "start", "--wait", "--timeout", "1m"]);
+    let waiting = tokio::task::spawn_blocking(move || command.output().unwrap());
+    // The node takes the command.
+    let client = it.database().client().await.unwrap();
+    let take = "UPDATE vm_runtimes SET vm_state = 'running', vm_cmd = NULL WHERE vm_cmd = 'start'";
+    while client.execute(take, &[]).await.unwrap() == 0 {
+        assert!(!waiting.is_finished(), "it did not wait");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let output = waiting.await.unwrap();
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(0), &b"Total: 1\n"[..]), "{output:?}");
     it.stop().await;
 }
 

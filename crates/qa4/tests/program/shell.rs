@@ -13,7 +13,7 @@ use crate::Program;
 use crate::installation::Installation;
 
 /// A program at a terminal, and what it has shown that nobody has looked at yet.
-struct Terminal {
+pub struct Terminal {
     screen: File,
     child: Child,
     shown: String,
@@ -22,7 +22,7 @@ struct Terminal {
 const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Terminal {
-    fn start(program: &Program, arguments: &[&str]) -> Self {
+    pub fn start(program: &Program, arguments: &[&str]) -> Self {
         let size = Winsize { ws_row: 40, ws_col: 200, ws_xpixel: 0, ws_ypixel: 0 };
         let pair = openpty(Some(&size), None).unwrap();
         // A session of its own, whose terminal this is: Ctrl-C and questions for passwords need one.
@@ -38,12 +38,12 @@ impl Terminal {
         Self { screen: File::from(pair.master), child, shown: String::new() }
     }
 
-    fn types(&mut self, text: &str) {
+    pub fn types(&mut self, text: &str) {
         self.screen.write_all(text.as_bytes()).unwrap();
     }
 
     /// Waits until this is shown, and returns everything up to there.
-    fn expect(&mut self, wanted: &str) -> String {
+    pub fn expect(&mut self, wanted: &str) -> String {
         let end = Instant::now() + PATIENCE;
         loop {
             if let Some(at) = self.shown.find(wanted) {
@@ -72,7 +72,7 @@ impl Terminal {
     }
 
     /// The exit code.
-    fn end(mut self) -> i32 {
+    pub fn end(mut self) -> i32 {
         let end = Instant::now() + PATIENCE;
         while self.read(end) {}
         self.child.wait().unwrap().code().unwrap()
