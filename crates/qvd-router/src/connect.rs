@@ -8,7 +8,7 @@ use qvd_db::events::Actor;
 use qvd_db::router::{self, Ending, Session};
 use qvd_logic::session::{Connect, Effect, Event, Limits};
 use qvd_model::event::EndReason;
-use qvd_model::{Failure, FailureCode, UserState, VmId, notify};
+use qvd_model::{Failure, FailureCode, UserState, VmId};
 use qvd_wire::http::{Query, Reply, Request, SESSION, SLAVE_KEY, Status, UPGRADE_QVD, progress, switching};
 use rand::Rng;
 use rand::distr::Alphanumeric;
@@ -189,7 +189,7 @@ async fn drive(
     early: &mut BytesMut,
 ) -> End {
     let shared = connection.router.clone();
-    let mut changed = shared.listener.subscribe(notify::VM_CHANGED);
+    let mut row = shared.rows.watch(work.session.vm);
     let origin = Instant::now();
     let (mut machine, first) = Connect::new(work.session.vm, limits, Duration::ZERO);
     let mut effects = VecDeque::from(first);
@@ -216,7 +216,7 @@ async fn drive(
             None => {
                 let wake = machine.wake().map(|at| origin + at);
                 tokio::select! {
-                    () = changed.rung() => Event::Changed,
+                    () = row.changed() => Event::Changed,
                     () = until(wake) => Event::Tick,
                     reason = told.reason() => return End::Told(reason),
                     () = left(connection, early) => return End::Left,

@@ -17,6 +17,7 @@ mod instance;
 mod login;
 mod refusal;
 mod router;
+mod rows;
 mod sessions;
 mod settings;
 mod stop;

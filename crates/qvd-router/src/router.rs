@@ -19,6 +19,7 @@ use tracing::{info, warn};
 
 use crate::counting::Counting;
 use crate::instance::Instance;
+use crate::rows::Rows;
 use crate::sessions::Sessions;
 use crate::{Error, settings};
 
@@ -53,6 +54,7 @@ pub(crate) struct Router {
     pub(crate) name: String,
     pub(crate) instance: Instance,
     pub(crate) sessions: Arc<Sessions>,
+    pub(crate) rows: Arc<Rows>,
     pub(crate) counting: Counting,
     pub(crate) hasher: Hasher,
     /// Connections and the sessions that came out of them. Its token says: take no more.
@@ -77,6 +79,7 @@ impl Router {
             tls: ArcSwap::from_pointee(settings::tls(&values, &database).await?),
             own: ArcSwap::from_pointee(Own::Away),
             sessions: Arc::new(Sessions::new()),
+            rows: Arc::default(),
             counting: Counting::default(),
             hasher: Hasher::new(parallel),
             backoff: Mutex::default(),

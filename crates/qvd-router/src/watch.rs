@@ -13,6 +13,7 @@ use tracing::{debug, info, warn};
 
 use crate::counting;
 use crate::router::Router;
+use crate::rows;
 
 /// Covers a notification that got lost.
 const SWEEP: Duration = Duration::from_secs(30);
@@ -31,6 +32,7 @@ pub(crate) fn start(router: &Arc<Router>, loops: &Drain) {
     };
     loops.spawn(until(Box::pin(follow_host(router.clone())) as Loop));
     loops.spawn(until(Box::pin(follow_commands(router.clone())) as Loop));
+    loops.spawn(until(Box::pin(rows::follow(router.clone())) as Loop));
     loops.spawn(until(Box::pin(follow_configuration(router.clone())) as Loop));
     loops.spawn(until(Box::pin(write_counters(router.clone())) as Loop));
 }

@@ -8,7 +8,9 @@ pub use identity::{Tenant, Token, User, replace_password, tenant, token, user};
 pub use sessions::{
     Claim, Contender, Ending, Kept, Session, claim, establish, forget_dead, kept, release, take_over,
 };
-pub use vms::{Counters, Desktop, Listed, Place, Standing, count, desktop, parameters, standing, vms_of};
+pub use vms::{
+    Counters, Desktop, Listed, Place, Standing, count, desktop, parameters, standing, versions, vms_of,
+};
 
 use crate::Sql;
 

@@ -1,5 +1,6 @@
 //! VMs as their user and the router see them.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use qvd_model::{Failure, FailureCode, HostId, HostState, UserId, VmCommand, VmId, VmState};
@@ -21,6 +22,10 @@ const DESKTOP: Sql = Sql::new(
      <= 3 * coalesce(h.beat_seconds, 5), false) AS alive \
      FROM vms JOIN vm_runtimes AS r ON r.vm_id = vms.id LEFT JOIN host_runtimes AS h ON h.host_id = r.host_id \
      WHERE vms.id = $1",
+);
+const VERSIONS: Sql = Sql::new(
+    "look at the rows of VMs",
+    "SELECT vm_id, xmin::text::bigint AS version FROM vm_runtimes WHERE vm_id = ANY($1::integer[])",
 );
 const PARAMETERS: Sql = Sql::new(
     "read the properties for the session",
@@ -44,7 +49,7 @@ const COUNT: Sql = Sql::new(
      short_sessions = short_sessions + $7 WHERE host_id = $1",
 );
 
-pub(super) const ALL: &[Sql] = &[LIST, DESKTOP, PARAMETERS, STANDING, COUNT];
+pub(super) const ALL: &[Sql] = &[LIST, DESKTOP, VERSIONS, PARAMETERS, STANDING, COUNT];
 
 /// One VM of a user's list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -165,6 +170,16 @@ pub async fn desktop(database: &Database, vm: VmId) -> Result<Option<Desktop>, E
         place,
         host_alive: DESKTOP.column(&row, "alive")?,
     }))
+}
+
+/// The versions of the runtime rows of these VMs: another one after each change.
+pub async fn versions(database: &Database, vms: &[VmId]) -> Result<HashMap<VmId, i64>, Error> {
+    let client = database.client().await?;
+    let ids: Vec<i32> = vms.iter().map(|vm| vm.0).collect();
+    let rows = VERSIONS.query(&client, &[&ids]).await?;
+    rows.iter()
+        .map(|row| Ok((VmId(VERSIONS.column(row, "vm_id")?), VERSIONS.column(row, "version")?)))
+        .collect()
 }
 
 /// A failure out of its columns: the text ends with the advice of its code.
