@@ -22,6 +22,11 @@ const TIMES: [(&str, &str); 4] = [
     ("internal.hkd.agent.cluster_monitor.long_delay", "12"),
 ];
 
+/// Registers a host that never ran.
+const ADD_OTHER: &str = "with h as (insert into hosts (name, address, frontend, backend) \
+    values ('other', '10.3.3.3', true, true) returning id) \
+    insert into host_runtimes (host_id, state, blocked, incarnation) select id, 'stopped', false, 0 from h";
+
 /// One machine with a desktop, whose node has a short lease.
 struct World {
     cluster: Cluster,
@@ -73,7 +78,8 @@ impl World {
     }
 
     fn vm(&self, state: &str, limit: Duration) -> Result<()> {
-        self.cluster.wait_for("select vm_state from vm_runtimes", state, limit)
+        let row = "select vm_state from vm_runtimes join vms on id = vm_id where name = 'First'";
+        self.cluster.wait_for(row, state, limit)
     }
 
     /// The container's process.
@@ -93,18 +99,32 @@ impl World {
         Ok(start.elapsed())
     }
 
+    /// Makes the row of the second VM name the other host.
+    fn name_other(&self, set: &str) -> Result<()> {
+        let other = "host_id = (select id from hosts where name = 'other')";
+        let second = "vm_id = (select id from vms where name = 'Second')";
+        self.cluster.value(&format!("update vm_runtimes set {other}, {set} where {second}")).map(drop)
+    }
+
+    /// Waits until the second VM was given free, with the reason.
+    fn is_given_up(&self, why: &str) -> Result<()> {
+        let row = "select concat_ws(' ', vm_state, vm_cmd, host_id, failure_code, \
+                   position('{why}' in failure_text) > 0) from vm_runtimes join vms on id = vm_id \
+                   where name = 'Second'";
+        self.cluster.wait_for(&row.replace("{why}", why), "stopped node_lost t", LIMIT)
+    }
+
     /// From here on there is another node, which ran once.
     fn add_peer(&self) -> Result<()> {
-        self.cluster.value(
-            "with h as (insert into hosts (name, address, frontend, backend) \
-             values ('other', '10.3.3.3', true, true) returning id) \
-             insert into host_runtimes (host_id, state, blocked, incarnation) select id, 'stopped', false, 1 from h",
-        )?;
-        self.cluster.wait_for(
-            "select lease_seconds::text from host_runtimes order by host_id limit 1",
-            &LOST.as_secs().to_string(),
-            LIMIT,
-        )
+        self.cluster.value(ADD_OTHER)?;
+        self.cluster.value("update host_runtimes set incarnation = 1 where incarnation = 0")?;
+        self.promises(&LOST.as_secs().to_string())
+    }
+
+    /// Waits until the node's row has this lease.
+    fn promises(&self, lease: &str) -> Result<()> {
+        let row = "select coalesce(lease_seconds::text, 'none') from host_runtimes order by host_id limit 1";
+        self.cluster.wait_for(row, lease, LIMIT)
     }
 }
 
@@ -112,6 +132,29 @@ impl World {
 fn a_node_ends_its_desktops_before_others_may_have_them() {
     let world = World::new().unwrap();
     let desktop = world.start(START_LIMIT).unwrap();
+
+    // A row that names a host which never ran is put right, with the reason.
+    world.cluster.value(ADD_OTHER).unwrap();
+    world.qa4(&["user", "new", "name=second,password=second"]).unwrap();
+    world.qa4(&["vm", "new", "name=Second,user=second,osf=MyOSF"]).unwrap();
+    world.name_other("vm_cmd = 'start'").unwrap();
+    world.is_given_up("never ran").unwrap();
+    // Of one that ran, and knew of nobody, an administrator says it.
+    let ran = "update host_runtimes set incarnation = 1, state = 'running', ok_ts = now() - interval '1 h' \
+               where incarnation = 0";
+    world.cluster.value(ran).unwrap();
+    world.name_other("vm_state = 'running'").unwrap();
+    let file = world.cluster.data().join("etc/node.conf").display().to_string();
+    let give_up = |words: &[&str]| world.cluster.daemon("qvd", &[&["give-up", "-c", &file], words].concat());
+    let refused = give_up(&["other"]).unwrap();
+    assert!(refused.code != Some(0) && refused.err.contains("--is-off"), "{refused:?}");
+    let node = world.cluster.value("select name from hosts order by id limit 1").unwrap();
+    let alive = give_up(&[&node, "--is-off"]).unwrap();
+    assert!(alive.code != Some(0) && alive.err.contains("is not off"), "{alive:?}");
+    give_up(&["other", "--is-off"]).unwrap().good("qvd give-up").unwrap();
+    world.is_given_up("an administrator says that it is off").unwrap();
+    world.cluster.value("delete from hosts where name = 'other'").unwrap();
+    world.promises("none").unwrap();
 
     // Alone, it keeps them however long the database is away.
     world.cluster.stop_database().unwrap();
@@ -134,7 +177,7 @@ fn a_node_ends_its_desktops_before_others_may_have_them() {
     let took = world.ends(start).unwrap();
     assert!(took < LOST && took > LOST / 2, "{took:?}\n{}", world.cluster.logs());
     eprintln!("the watchdog killed the desktop {took:?} after its daemon was frozen");
-    assert_eq!(world.cluster.value("select vm_state from vm_runtimes").unwrap(), "running");
+    world.vm("running", LIMIT).unwrap();
     kill(frozen, Signal::SIGCONT).unwrap();
     world.serves(incarnation + 1).unwrap();
     world.vm("stopped", LIMIT).unwrap();

@@ -105,7 +105,10 @@ pub async fn reclaim(
     host: HostId,
     seen: RowMark,
 ) -> Result<Option<Reclaimed>, Error> {
-    let why = "its heartbeats stopped for longer than its lease, so its VMs ended by themselves";
+    let why = match seen.incarnation {
+        0 => "it never ran",
+        _ => "its heartbeats stopped for longer than its lease, so its VMs ended by themselves",
+    };
     let actor = actor.clone();
     database
         .transaction("reclaim a host", move |tx| {

@@ -392,6 +392,14 @@ pub struct HostGlance {
     pub silent: Option<i64>,
 }
 
+impl HostGlance {
+    /// Whether its daemon was heard of lately.
+    pub fn is_alive(&self) -> bool {
+        let serves = matches!(self.state, HostState::Starting | HostState::Running | HostState::Stopping);
+        serves && self.silent.is_none()
+    }
+}
+
 /// An installation at a glance.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Census {

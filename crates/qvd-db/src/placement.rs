@@ -100,7 +100,8 @@ pub struct Policy {
     pub start_blocked: bool,
 }
 
-/// Assigns a stopped VM to the best host and tells it to start. A VM that was told before keeps its host.
+/// Assigns a stopped VM to the best host and tells it to start. A VM that was told before keeps its host, unless that
+/// can take no VMs any more.
 pub async fn start_vm(
     database: &Database,
     actor: &Actor,
@@ -134,10 +135,14 @@ pub async fn start_in(
     if !state.accepts(VmCommand::Start) {
         return Err(Refusal::NotStopped { vm, state });
     }
-    if let (Some(host), Some("start")) = (host, command) {
-        return Ok(HostId(host));
-    }
     let candidates = candidates(session).await?;
+    if let (Some(host), Some("start")) = (host.map(HostId), command) {
+        // A host that died in between will not take the command; if it wakes up, it finds another generation.
+        let waits = candidates.iter().find(|candidate| candidate.host == host);
+        if waits.is_some_and(|candidate| candidate.fits(&policy.hypervisor).is_ok()) {
+            return Ok(host);
+        }
+    }
     let chosen = {
         let mut rng = rand::rng();
         placement::choose(&candidates, &policy.hypervisor, policy.weights, |_| rng.random_range(0.0..1.0))

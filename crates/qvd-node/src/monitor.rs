@@ -16,7 +16,10 @@ use crate::keeper::limits;
 use crate::node::Node;
 use crate::witness::Witness;
 
-/// Looks at the other nodes for as long as there are some. `shares` is told when one of them turns out to write to
+/// How often a node that is alone looks for rows that name hosts which never ran.
+const SWEEP: Duration = Duration::from_secs(30);
+
+/// Looks at the other nodes, often while there are some. `shares` is told when one of them turns out to write to
 /// the same storage.
 pub async fn watch(node: Arc<Node>, witness: Option<Witness>, shares: Option<watch::Sender<bool>>) {
     let values = node.config.now();
@@ -36,7 +39,9 @@ pub async fn watch(node: Arc<Node>, witness: Option<Witness>, shares: Option<wat
     };
     let mut peers = watching.node.peers.subscribe();
     loop {
-        if peers.wait_for(|there_are| *there_are).await.is_err() {
+        // A host that never ran is no peer, but rows may name it.
+        let waited = tokio::time::timeout(SWEEP, peers.wait_for(|there_are| *there_are));
+        if matches!(waited.await, Ok(Err(_))) {
             return;
         }
         // Not all at the same time.

@@ -96,7 +96,11 @@ async fn look_at_sessions(router: &Router, host: qvd_model::HostId) {
         if let Some(reason) = row.told {
             router.sessions.tell(row.id, reason);
         } else if down && row.connected {
-            let reason = if row.failed { EndReason::VmFailed } else { EndReason::VmStopped };
+            let reason = match (row.failed, row.lost) {
+                (_, true) => EndReason::NodeLost,
+                (true, false) => EndReason::VmFailed,
+                (false, false) => EndReason::VmStopped,
+            };
             router.sessions.tell(row.id, reason);
         }
     }

@@ -6,6 +6,7 @@
 mod archive;
 mod daemon;
 mod deploy;
+mod give_up;
 
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr};
@@ -32,6 +33,8 @@ enum Command {
     Down(Data),
     /// Tell what runs, where, and what is wrong.
     Status(Data),
+    /// Say that the machine of a host is off, so that its VMs may be started on others.
+    GiveUp(give_up::Options),
     /// Deploy or migrate a database (as qvd-deploy-db).
     #[command(name = "deploy-db")]
     DeployDb(deploy::Options),
@@ -150,6 +153,7 @@ fn main() -> ExitCode {
         Command::Status(data) => status(&data.data),
         Command::Supervise(data) => report(supervise(data)),
         Command::Watchdog(options) => report(watch(options)),
+        Command::GiveUp(options) => report(give_up::run(&options)),
         Command::DeployDb(options) => deploy::run(options),
         Command::Db { verb } => archive::run(verb),
         Command::Daemon { service, options } => daemon::run(service, options),

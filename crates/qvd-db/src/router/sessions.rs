@@ -52,7 +52,8 @@ const RELEASE: Sql = Sql::new(
 );
 const KEPT: Sql = Sql::new(
     "read the own sessions",
-    "SELECT r.vm_id, r.session_id, r.vm_state, r.failure_code IS NOT NULL AS failed, r.user_state = 'connected' AS connected, r.user_cmd IS NOT NULL AS told, \
+    "SELECT r.vm_id, r.session_id, r.vm_state, r.failure_code IS NOT NULL AS failed, \
+     coalesce(r.failure_code = 'node_lost', false) AS lost, r.user_state = 'connected' AS connected, r.user_cmd IS NOT NULL AS told, \
      CASE WHEN r.user_cmd IS NULL THEN NULL ELSE (SELECT e.code FROM events AS e WHERE e.kind = 'vm' \
          AND e.object_id = r.vm_id AND e.code IN ('abort', 'takeover') ORDER BY e.id DESC LIMIT 1) END AS told_by \
      FROM vm_runtimes AS r WHERE r.l7r_host_id = $1 AND r.l7r_instance = $2",
@@ -125,6 +126,8 @@ pub struct Kept {
     pub state: VmState,
     /// Whether the VM failed.
     pub failed: bool,
+    /// Whether it did because its host was given up.
+    pub lost: bool,
     /// Whether bytes flow.
     pub connected: bool,
     /// Whether, and why, its connection is to end.
@@ -273,6 +276,7 @@ pub async fn kept(database: &Database, host: HostId, instance: &str) -> Result<V
                 id: KEPT.column::<Option<i64>>(row, "session_id")?.unwrap_or_default(),
                 state: KEPT.word(row, "vm_state")?,
                 failed: KEPT.column(row, "failed")?,
+                lost: KEPT.column(row, "lost")?,
                 connected: KEPT.column(row, "connected")?,
                 told,
             })

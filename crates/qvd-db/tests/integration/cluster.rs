@@ -209,6 +209,15 @@ async fn suspect_hosts_get_no_vms_and_the_refusal_says_why() {
     };
     farm.run(&age(a, 16)).await;
     assert_eq!(farm.start(1).await.unwrap(), b);
+    // One that waited for the other host is given to this one at once.
+    farm.run(&format!(
+        "UPDATE vm_runtimes SET host_id = {a}, vm_cmd = 'start', generation = 3 WHERE vm_id = 4"
+    ))
+    .await;
+    assert_eq!(farm.start(4).await.unwrap(), b);
+    assert_eq!(farm.text("SELECT generation::text FROM vm_runtimes WHERE vm_id = 4").await, "4");
+    assert_eq!(farm.start(4).await.unwrap(), b);
+    assert_eq!(farm.text("SELECT generation::text FROM vm_runtimes WHERE vm_id = 4").await, "4");
     // A node that writes more often is suspect earlier.
     farm.run(&format!("UPDATE host_runtimes SET beat_seconds = 1 WHERE host_id = {b}")).await;
     farm.run(&age(b, 4)).await;

@@ -3,7 +3,7 @@
 use crate::Scratch;
 
 /// What the node daemon runs of the statements about hosts; the others belong to whoever administers.
-const OWN_HOST: [&str; 8] = [
+const OWN_HOST: [&str; 9] = [
     "find the host row",
     "claim the host row",
     "read what the host row promises",
@@ -12,6 +12,7 @@ const OWN_HOST: [&str; 8] = [
     "set the host's state",
     "take the host's command",
     "read the host's state",
+    "read how hosts are",
 ];
 
 /// Whether a daemon runs this statement.

@@ -93,8 +93,8 @@ impl fmt::Display for Silence {
             }
             Self::StorageAway => f.write_str("its heartbeat file cannot be read from here"),
             Self::Alone => f.write_str(
-                "it knew of no other host, so its VMs may still run; if it is off, give it up by hand: \
-                 qvd give-up",
+                "it knew of no other host, so its VMs may still run; if its machine is off, say so: \
+                 qvd give-up HOST --is-off",
             ),
             Self::Outage(left) => {
                 write!(f, "the database was away; nothing is given free for another {} s", left.as_secs())
