@@ -19,6 +19,8 @@ pub enum Command {
     Password,
     /// Show the size of a page of listings, or set it.
     PageSize(Option<u32>),
+    /// Count the objects.
+    Statistics,
     /// Show the versions.
     Version,
     /// Leave the shell.
@@ -96,6 +98,8 @@ pub enum Verb {
     Ssl(Vec<Assignment>),
     /// Tell their story.
     Explain,
+    /// List the files that wait in the staging directory.
+    Staging,
 }
 
 /// What administrators and roles are given.
@@ -170,6 +174,7 @@ impl Verb {
             Self::Default => "default",
             Self::Ssl(_) => "ssl",
             Self::Explain => "explain",
+            Self::Staging => "staging",
         }
     }
 }
@@ -186,6 +191,7 @@ impl Command {
             Self::Password => "password".to_owned(),
             Self::PageSize(None) => "block".to_owned(),
             Self::PageSize(Some(size)) => format!("block {size}"),
+            Self::Statistics => "stats".to_owned(),
             Self::Version => "version".to_owned(),
             Self::Quit => "quit".to_owned(),
             Self::Object(ObjectCommand { noun, selection, verb }) => {
@@ -229,7 +235,8 @@ fn tail(verb: &Verb) -> String {
         | Verb::Stop
         | Verb::Disconnect
         | Verb::Default
-        | Verb::Explain => String::new(),
+        | Verb::Explain
+        | Verb::Staging => String::new(),
     }
 }
 

@@ -124,6 +124,7 @@ fn command(cursor: &mut Cursor<'_>, text: &str, notes: &mut Vec<String>) -> Resu
         "login" => Command::Login,
         "logout" => Command::Logout,
         "password" => Command::Password,
+        "stats" => Command::Statistics,
         "version" => Command::Version,
         "q" | "quit" | "exit" => Command::Quit,
         unknown => {
@@ -143,7 +144,7 @@ fn command(cursor: &mut Cursor<'_>, text: &str, notes: &mut Vec<String>) -> Resu
 
 /// The words of the session that begin a line.
 pub const SESSION_WORDS: &[&str] =
-    &["usage", "help", "login", "logout", "password", "block", "version", "quit", "exit"];
+    &["usage", "help", "login", "logout", "password", "block", "stats", "version", "quit", "exit"];
 
 fn page_size(cursor: &mut Cursor<'_>) -> Result<Command, SyntaxError> {
     if cursor.is_at_end() {
@@ -199,9 +200,10 @@ fn subject(
         "stop" => Verb::Stop,
         "disconnect" => Verb::Disconnect,
         "default" => Verb::Default,
-        "ssl" if selection.is_some() => {
-            return Err(SyntaxError::new(verb_at, "`ssl` takes no selection: the certificate is for all"));
+        "ssl" | "staging" if selection.is_some() => {
+            return Err(SyntaxError::new(verb_at, format!("`{word}` takes no selection")));
         }
+        "staging" => Verb::Staging,
         "ssl" => Verb::Ssl(assignments(cursor, noun, word, notes)?),
         _ => Verb::Explain,
     };

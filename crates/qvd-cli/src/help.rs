@@ -136,6 +136,7 @@ fn groups(noun: &Noun, entity: &Entity) -> Vec<(&'static str, Vec<String>)> {
             format!("  {word} {sample}, version=2026-01-31-000 tag testing"),
         ],
     );
+    add("Files", has("staging"), &[format!("{word} staging"), format!("  {word} staging")]);
     add(
         "Assign",
         has("assign") && word == "property",
@@ -217,6 +218,7 @@ Session
   logout            forget the current session
   password          change your own password
   block [N]         show or set the page size of listings
+  stats             how many objects there are, by kind and state
   version           versions of client, API and database
   completion SHELL  completion for bash, zsh or fish
 

@@ -2,14 +2,18 @@
 
 use qvd_model::action::{self, Show, acl_matches};
 use qvd_model::filter::{Filter, Operator};
+use serde_json::{Map, json};
 
-use crate::api::Call;
+use crate::api::{Answer, Call};
 use crate::command::Order;
 use crate::error::Error;
 use crate::noun::Noun;
 use crate::output::{Column, Listing};
 use crate::run::Context;
 use crate::session::Session;
+
+/// Lines of the log that are shown when nobody says how many.
+const LOG_ROWS: u32 = 100;
 
 /// Lists the selected objects.
 pub(crate) async fn get(
@@ -34,12 +38,46 @@ pub(crate) async fn get(
         (fields, o.descending)
     });
     call.block = context.options.limit.unwrap_or(0);
+    if noun.word == "log" {
+        // It is read from its end, and it may be long.
+        call.order.get_or_insert_with(|| (vec!["time".to_owned(), "id".to_owned()], true));
+        if context.options.limit.is_none() && context.pages.is_none() {
+            call.block = LOG_ROWS;
+        }
+    }
     let paged = context.options.limit.is_none() && noun.object != action::Object::Config;
     if let Some(pages) = context.pages.clone().filter(|_| paged) {
         return pages.show(context, call, columns).await;
     }
     let answer = context.api.call(&call).await?;
+    if context.options.limit.is_none() && answer.total > answer.rows.len() as u64 {
+        context.remark(&format!(
+            "the newest {} of {}; --limit N shows more",
+            answer.rows.len(),
+            answer.total
+        ));
+    }
     context.print(Listing { columns, rows: answer.rows, total: answer.total })
+}
+
+/// `di staging`: the files of the server that an image can be made of.
+pub(crate) async fn staging(context: &mut Context<'_>) -> Result<(), Error> {
+    let call = Call::new(action::Object::Di, action::Verb::Inquire(action::Inquiry::Staging))?;
+    let answer = context.api.call(&call).await?;
+    context.print(Listing { columns: vec![Column::plain("name")], rows: answer.rows, total: answer.total })
+}
+
+/// Counters, a row each.
+pub(crate) fn statistics(answer: Answer, columns: &[String]) -> Result<Listing, Error> {
+    let counters =
+        answer.members.into_iter().filter(|(name, _)| !["status", "message"].contains(&name.as_str()));
+    let row =
+        |(name, value)| Map::from_iter([("counter".to_owned(), json!(name)), ("value".to_owned(), value)]);
+    let rows: Vec<_> = counters.map(row).collect();
+    let total = rows.len() as u64;
+    let mut listing = Listing { columns: ["counter", "value"].map(Column::plain).to_vec(), rows, total };
+    listing.choose(columns)?;
+    Ok(listing)
 }
 
 fn usual_columns(entity: &action::Entity, who: &Session) -> Vec<Column> {

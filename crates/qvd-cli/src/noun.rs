@@ -63,7 +63,7 @@ pub const NOUNS: &[Noun] = &[
         word: "di",
         object: Object::Di,
         title: "disk images",
-        verbs: &["get", "new", "set", "tag", "untag", "block", "unblock", "del", "explain"],
+        verbs: &["get", "new", "set", "tag", "untag", "block", "unblock", "del", "staging", "explain"],
         example: "path=/images/office.tar.gz, osf=office",
         sample: "osf=office",
         change: "description='with the new editor'",
@@ -145,6 +145,7 @@ pub const VERBS: &[&str] = &[
     "can",
     "default",
     "ssl",
+    "staging",
     "explain",
 ];
 

@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write, stdin};
 use qvd_model::action::{self, Entity, Verb as Does};
 use qvd_model::filter::{Filter, Operator};
 
-use crate::api::{Api, ask_line, ask_password};
+use crate::api::{Api, Call, ask_line, ask_password};
 use crate::command::{Command, ObjectCommand, Verb};
 use crate::completion::Names;
 use crate::error::Error;
@@ -85,6 +85,7 @@ impl<'a> Runner<'a> {
             }
             Command::PageSize(None) => self.write(&format!("{}\n", self.page_size))?,
             Command::PageSize(Some(size)) => self.page_size = size,
+            Command::Statistics => self.statistics().await?,
             Command::Version => self.version().await?,
             Command::Login => {
                 let ask = self.mode == Mode::Shell;
@@ -125,6 +126,7 @@ impl<'a> Runner<'a> {
             }
             Verb::Can(pattern) => grant::can(&mut context, noun, selection, pattern).await,
             Verb::Ssl(assignments) => setting::ssl(&mut context, assignments).await,
+            Verb::Staging => listing::staging(&mut context).await,
             Verb::Explain => explain::explain(&mut context, noun, selection).await,
             verb if noun.object == action::Object::Config => {
                 setting::change(&mut context, noun, selection, verb).await
@@ -139,6 +141,14 @@ impl<'a> Runner<'a> {
             self.api = Some(Api::open(&self.settings).await?);
         }
         self.api.as_mut().ok_or_else(|| Error::Usage("no connection".to_owned()))
+    }
+
+    /// `stats`: the counters that the administrator may see.
+    async fn statistics(&mut self) -> Result<(), Error> {
+        let call = Call { action: "qvd_objects_statistics", ..Call::default() };
+        let answer = self.api().await?.call(&call).await?;
+        let style = self.settings.style;
+        listing::statistics(answer, &self.options.columns)?.print(style, self.out)
     }
 
     async fn version(&mut self) -> Result<(), Error> {

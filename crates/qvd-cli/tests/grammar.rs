@@ -160,6 +160,9 @@ fn dangerous_lines_are_refused() {
         "config set",
         "config set key=a, colour=b",
         "config x ssl key=a, cert=b",
+        "di x staging",
+        "di staging x",
+        "vm staging",
         "nothing",
         "block 0",
         "block many",
@@ -237,9 +240,10 @@ fn properties_have_the_word_orders_of_the_manual() {
 
 #[test]
 fn the_session_has_commands() {
-    for line in
-        ["usage", "usage vm", "login", "logout", "password", "block", "block 50", "version", "quit", ""]
-    {
+    for line in [
+        "usage", "usage vm", "login", "logout", "password", "block", "block 50", "stats", "version", "quit",
+        "",
+    ] {
         assert_eq!(parse(&Line::from_text(line)).unwrap().command.print(), line);
     }
     assert_eq!(parse(&Line::from_text("help vm")).unwrap().command.print(), "usage vm");
@@ -319,7 +323,8 @@ fn verb(noun: &'static Noun) -> BoxedStrategy<Verb> {
                     .boxed()
             }
             "can" => proptest::option::of(text()).prop_map(Verb::Can).boxed(),
-            "ssl" => Just(Verb::Explain).boxed(),
+            "ssl" => Just(Verb::Default).boxed(),
+            "staging" => Just(Verb::Explain).boxed(),
             "block" => Just(Verb::Block(true)).boxed(),
             "unblock" => Just(Verb::Block(false)).boxed(),
             "del" => Just(Verb::Delete).boxed(),

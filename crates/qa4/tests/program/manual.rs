@@ -338,6 +338,7 @@ async fn every_example_gives_what_the_table_requires() {
     for file in ["test-image.tar.gz", "mydi", "my_image.tar.gz", "ubuntu-13-04.tar.gz"] {
         image_file(&it.path("staging").join(file));
     }
+    check(&program, &(&[0], &["di", "staging"], Shows(&["| my_image.tar.gz     |", "Total: 4\n"])));
     for row in IMAGES {
         check(&program, row);
     }

@@ -31,8 +31,14 @@ impl Listing {
     /// The rows under the titles of their columns.
     fn objects(&self) -> impl Iterator<Item = Map<String, Value>> {
         self.rows.iter().map(|row| {
-            let member =
-                |c: &super::Column| (c.title.clone(), row.get(&c.member).cloned().unwrap_or(Value::Null));
+            let value = |c: &super::Column| match row.get(&c.member) {
+                // The API leaves out that it is UTC, which other programs must be told.
+                Some(Value::String(moment)) if c.moment && !moment.ends_with('Z') => {
+                    Value::String(format!("{moment}Z"))
+                }
+                value => value.cloned().unwrap_or(Value::Null),
+            };
+            let member = |c: &super::Column| (c.title.clone(), value(c));
             self.columns.iter().map(member).collect()
         })
     }

@@ -271,6 +271,18 @@ mod tests {
     }
 
     #[test]
+    fn moments_are_local_for_people_and_utc_for_programs() {
+        let mut listing = listing(json!([{"id": 1, "name": "2030-01-31T10:00:00", "blocked": 0}]));
+        listing.columns[1].moment = true;
+        let read: Value = serde_json::from_str(&printed(&listing, style(Format::Json))).unwrap();
+        assert_eq!(read[0]["name"], "2030-01-31T10:00:00Z");
+        assert!(printed(&listing, style(Format::Csv)).contains(";2030-01-31T10:00:00;"));
+        assert!(
+            printed(&listing, style(Format::Table)).contains(&crate::clock::shown("2030-01-31T10:00:00"))
+        );
+    }
+
+    #[test]
     fn columns_can_be_chosen() {
         let mut listing = listing(json!([{"id": 1, "name": "a", "blocked": 0}]));
         listing.choose(&["name".to_owned(), "id".to_owned()]).unwrap();
