@@ -169,6 +169,10 @@ fn filter(
     rules: Rules,
     keys: &[String],
 ) -> Result<Filter, Refusal> {
+    if entity.object == Object::ConsoleSetup {
+        // There is one for each caller; the console sends filters all the same.
+        return Ok(Filter::all());
+    }
     let parsed = json::parse(&envelope.filters)
         .map_err(|problem| Refusal::new(Status::WrongFilterValue).because(problem.to_string()))?
         .rename(&|name| Some(entity.resolve(name).to_owned()));

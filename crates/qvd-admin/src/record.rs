@@ -88,6 +88,15 @@ impl Circumstances {
 const fn log_object(object: Object) -> &'static str {
     match object {
         Object::OwnAdministrator => Object::Administrator.as_str(),
+        Object::OwnTenant => Object::Tenant.as_str(),
+        Object::UserState => Object::User.as_str(),
+        Object::HostState => Object::Host.as_str(),
+        Object::AdministratorAcl | Object::RoleAcl => Object::Acl.as_str(),
+        Object::TenantAttributeView | Object::TenantPropertyView => Object::TenantView.as_str(),
+        Object::AdministratorAttributeView | Object::AdministratorPropertyView => {
+            Object::AdministratorView.as_str()
+        }
+        Object::Certificate => Object::Config.as_str(),
         other => other.as_str(),
     }
 }
@@ -100,15 +109,24 @@ pub(crate) const fn event_kind(object: Object) -> Option<ObjectKind> {
         Object::Host => Some(ObjectKind::Host),
         Object::Osf => Some(ObjectKind::Osf),
         Object::Di => Some(ObjectKind::Di),
-        Object::Tenant => Some(ObjectKind::Tenant),
+        Object::Tenant | Object::OwnTenant | Object::ConsoleSetup => Some(ObjectKind::Tenant),
         Object::Administrator | Object::OwnAdministrator => Some(ObjectKind::Administrator),
-        Object::Config => Some(ObjectKind::Config),
+        Object::Config | Object::Certificate => Some(ObjectKind::Config),
         Object::Role => Some(ObjectKind::Role),
         Object::Tag
         | Object::Event
         | Object::Acl
         | Object::AdministratorAcl
         | Object::RoleAcl
+        | Object::UserState
+        | Object::HostState
+        | Object::Log
+        | Object::TenantView
+        | Object::TenantAttributeView
+        | Object::TenantPropertyView
+        | Object::AdministratorView
+        | Object::AdministratorAttributeView
+        | Object::AdministratorPropertyView
         | Object::Property
         | Object::UserProperty
         | Object::VmProperty
@@ -131,6 +149,7 @@ fn masked(value: &Value) -> Value {
             Value::Object(members.collect())
         }
         Value::Array(values) => Value::Array(values.iter().map(masked).collect()),
+        Value::String(text) if text.contains("PRIVATE KEY-----") => json!(MASK),
         other => other.clone(),
     }
 }
@@ -150,9 +169,10 @@ mod tests {
         let arguments = json!({
             "name": "x", "password": "p", "nested": [{"api_token": "t", "n": 1}],
             "setting": {"key": "auth.ldap.bindpass", "value": "v"},
+            "key": "-----BEGIN PRIVATE KEY-----\nsecret\n-----END PRIVATE KEY-----",
         });
         let masked = masked(&arguments).to_string();
-        for secret in ["\"p\"", "\"t\"", "\"v\""] {
+        for secret in ["\"p\"", "\"t\"", "\"v\"", "BEGIN"] {
             assert!(!masked.contains(secret), "{masked}");
         }
         assert!(masked.contains("\"x\"") && masked.contains("\"n\":1"));

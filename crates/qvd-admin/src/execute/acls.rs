@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use qvd_db::admin::{identity, roles};
 use qvd_logic::roles::Holder;
 use qvd_model::RoleId;
-use qvd_model::action::Status;
+use qvd_model::action::{Object, Status};
 use qvd_model::filter::{Filter, Operand, Operator};
 use serde_json::{Map, Value, json};
 
@@ -26,7 +26,82 @@ struct Row {
     of: i32,
 }
 
-pub(super) async fn of_administrator(app: &App, request: &Request) -> Result<Reply, Refusal> {
+/// The list of an administrator or a role.
+pub(super) async fn list(app: &App, request: &Request) -> Result<Reply, Refusal> {
+    let checked = &request.checked;
+    let mut rows = rows(app, request).await?;
+    rows.retain(|row| holds(&checked.filter, &|field| row.text(field)));
+    rows.sort_by(|a, b| {
+        let by =
+            |row: &Row| -> Vec<String> { checked.order.iter().map(|field| row.sort_key(field)).collect() };
+        let order = by(a).cmp(&by(b)).then(a.acl.id.cmp(&b.acl.id));
+        if checked.descending { order.reverse() } else { order }
+    });
+    let total = i64::try_from(rows.len()).unwrap_or(i64::MAX);
+    let skip = usize::try_from(checked.skip).unwrap_or(usize::MAX);
+    let limit = checked.limit.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
+    let page = rows.iter().skip(skip).take(limit);
+    let rows = page.map(|row| Value::Object(row.members(&checked.fields)).to_string()).collect();
+    Ok(Reply::Rows { rows, total })
+}
+
+/// How many ACLs fit each pattern, and how many of those are in force.
+pub(super) async fn counts(app: &App, request: &Request) -> Result<Reply, Refusal> {
+    let rows = rows(app, request).await?;
+    let mut members = Map::new();
+    for pattern in patterns(&request.checked.filter)? {
+        let fitting = || rows.iter().filter(|row| fits(&pattern, &row.acl.name));
+        let effective = fitting().filter(|row| row.operative).count();
+        members.insert(pattern.clone(), json!({"total": fitting().count(), "effective": effective}));
+    }
+    Ok(Reply::Members(members))
+}
+
+/// Answers name patterns beside the members that every answer has.
+const MAX_PATTERNS: usize = 1000;
+
+fn patterns(filter: &Filter) -> Result<Vec<String>, Refusal> {
+    let wrong = || Refusal::about(Status::WrongFilterValue, "acl_pattern");
+    let mut patterns = Vec::new();
+    for test in filter.tests().into_iter().filter(|test| test.field == "acl_pattern") {
+        match (&test.operand, test.operator) {
+            (Operand::One(Some(one)), Operator::Equal) => patterns.push(one.clone()),
+            (Operand::Many(several), Operator::Equal) => {
+                patterns.extend(several.iter().flatten().cloned());
+            }
+            _ => return Err(wrong()),
+        }
+    }
+    if patterns.len() > MAX_PATTERNS {
+        return Err(wrong().because(format!("at most {MAX_PATTERNS} patterns at once")));
+    }
+    if patterns.is_empty() {
+        patterns.push("%".to_owned());
+    }
+    Ok(patterns)
+}
+
+/// Whether a name holds the parts between `%` in this order.
+fn fits(pattern: &str, name: &str) -> bool {
+    let mut rest = name;
+    pattern.split('%').all(|part| match rest.split_once(part) {
+        Some((_, behind)) => {
+            rest = behind;
+            true
+        }
+        None => false,
+    })
+}
+
+/// The ACLs of whom the filter names.
+async fn rows(app: &App, request: &Request) -> Result<Vec<Row>, Refusal> {
+    match request.checked.action.object {
+        Object::RoleAcl => of_role(app, request).await,
+        _ => of_administrator(app, request).await,
+    }
+}
+
+async fn of_administrator(app: &App, request: &Request) -> Result<Vec<Row>, Refusal> {
     let caller = &request.circumstances.caller;
     let own = caller.id.unwrap_or(RECOVERY);
     let id = one(&request.checked.filter, "admin_id")?.unwrap_or(own);
@@ -40,10 +115,10 @@ pub(super) async fn of_administrator(app: &App, request: &Request) -> Result<Rep
     let held = roles::held(&client, id).await?;
     let granted = known.roles.granted(held.iter().copied());
     let operative = request.acl_rules.operative(holder, granted.iter().copied());
-    rows(&client, request, holder, id, &known, held, &operative).await
+    catalogue(&client, request, holder, id, &known, held, &operative).await
 }
 
-pub(super) async fn of_role(app: &App, request: &Request) -> Result<Reply, Refusal> {
+async fn of_role(app: &App, request: &Request) -> Result<Vec<Row>, Refusal> {
     let caller = &request.circumstances.caller;
     let id = one(&request.checked.filter, "role_id")?
         .ok_or_else(|| Refusal::about(Status::MissingFilter, "role_id"))?;
@@ -56,7 +131,7 @@ pub(super) async fn of_role(app: &App, request: &Request) -> Result<Reply, Refus
     let operative = known.roles.effective(role);
     let holder = caller.id.map_or(Holder::Super, |id| holder_of(id, caller.tenant));
     let below = own.inherits.iter().copied().collect();
-    rows(&client, request, holder, id, &known, below, &operative).await
+    catalogue(&client, request, holder, id, &known, below, &operative).await
 }
 
 /// The one value that a filter must be equal to, if it is about that field at all.
@@ -78,7 +153,7 @@ fn one(filter: &Filter, field: &str) -> Result<Option<i32>, Refusal> {
     number.map(Some).ok_or_else(|| Refusal::about(Status::NotOne, field))
 }
 
-async fn rows(
+async fn catalogue(
     client: &impl qvd_db::Session,
     request: &Request,
     holder: Holder,
@@ -86,33 +161,19 @@ async fn rows(
     known: &roles::Known,
     sources: Vec<RoleId>,
     operative: &BTreeSet<&str>,
-) -> Result<Reply, Refusal> {
-    let checked = &request.checked;
+) -> Result<Vec<Row>, Refusal> {
     let granted: Vec<_> = sources.into_iter().map(|role| (role, known.roles.effective(role))).collect();
-    let mut rows = Vec::new();
-    for acl in roles::acls(client).await? {
-        if request.acl_rules.hides(holder, &acl.name) {
-            continue;
-        }
-        let name = |role: &RoleId| known.names.get(role).map(|n| n.name.clone()).unwrap_or_default();
-        let from = granted.iter().filter(|(_, acls)| acls.contains(acl.name.as_str()));
-        let roles = from.map(|(role, _)| (role.0, name(role))).collect();
-        let operative = operative.contains(acl.name.as_str());
-        rows.push(Row { acl, roles, operative, of });
-    }
-    rows.retain(|row| holds(&checked.filter, &|field| row.text(field)));
-    rows.sort_by(|a, b| {
-        let by =
-            |row: &Row| -> Vec<String> { checked.order.iter().map(|field| row.sort_key(field)).collect() };
-        let order = by(a).cmp(&by(b)).then(a.acl.id.cmp(&b.acl.id));
-        if checked.descending { order.reverse() } else { order }
-    });
-    let total = i64::try_from(rows.len()).unwrap_or(i64::MAX);
-    let skip = usize::try_from(checked.skip).unwrap_or(usize::MAX);
-    let limit = checked.limit.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
-    let page = rows.iter().skip(skip).take(limit);
-    let rows = page.map(|row| Value::Object(row.members(&checked.fields)).to_string()).collect();
-    Ok(Reply::Rows { rows, total })
+    let name = |role: &RoleId| known.names.get(role).map(|n| n.name.clone()).unwrap_or_default();
+    let all = roles::acls(client).await?.into_iter();
+    let shown = all.filter(|acl| !request.acl_rules.hides(holder, &acl.name));
+    Ok(shown
+        .map(|acl| {
+            let from = granted.iter().filter(|(_, acls)| acls.contains(acl.name.as_str()));
+            let roles = from.map(|(role, _)| (role.0, name(role))).collect();
+            let operative = operative.contains(acl.name.as_str());
+            Row { acl, roles, operative, of }
+        })
+        .collect())
 }
 
 impl Row {
@@ -143,5 +204,26 @@ impl Row {
             ((*field).to_owned(), value)
         };
         fields.iter().map(member).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_are_found_anywhere_and_dots_are_dots() {
+        for (pattern, name, expected) in [
+            ("%", "vm.see-main.", true),
+            ("vm.%", "vm.see-main.", true),
+            ("see", "vm.see-main.", true),
+            ("vm.%.state", "vm.see.vm-list-state", false),
+            ("%.see.%", "vm.see.state", true),
+            ("v.", "vm.see", false),
+            ("see%vm", "vm.see", false),
+            ("_", "vm.see", false),
+        ] {
+            assert_eq!(fits(pattern, name), expected, "{pattern} {name}");
+        }
     }
 }

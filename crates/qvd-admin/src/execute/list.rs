@@ -4,7 +4,7 @@ use qvd_db::admin::select::{self, List};
 use qvd_model::action::{Object, entity};
 use qvd_model::filter::Filter;
 
-use super::{Reply, Request};
+use super::{Reply, Request, log};
 use crate::app::App;
 use crate::record::event_kind;
 use crate::refusal::Refusal;
@@ -13,9 +13,14 @@ use crate::session::internal;
 pub(super) async fn list(app: &App, request: &Request) -> Result<Reply, Refusal> {
     let checked = &request.checked;
     let object = checked.action.object;
-    let readable =
-        if object == Object::Event { checked.filter.clone().and(kinds(request)) } else { Filter::all() };
-    let filter = if object == Object::Event { &readable } else { &checked.filter };
+    let narrower = match object {
+        Object::Event => Some(kinds(request)),
+        Object::Log => log::kinds(request).map(|kinds| Filter::any_of("qvd_object", kinds)),
+        Object::ConsoleSetup => Some(Filter::any_of("id", [request.circumstances.caller.tenant])),
+        _ => None,
+    };
+    let narrowed = narrower.map(|narrower| checked.filter.clone().and(narrower));
+    let filter = narrowed.as_ref().unwrap_or(&checked.filter);
     let mac_prefix = app.config.now().text("vm.network.mac.prefix").map_err(internal)?;
     let list = List {
         object,

@@ -2,16 +2,20 @@
 //! short match beside it.
 
 mod acls;
+mod certificate;
 mod config;
 mod create;
 mod delete;
 mod list;
+mod log;
 mod matching;
 mod order;
 mod properties;
 mod roles;
 mod setup;
+mod statistics;
 pub(crate) mod update;
+mod views;
 
 use std::sync::Arc;
 
@@ -61,11 +65,20 @@ pub(crate) async fn execute(app: &App, request: Arc<Request>) -> Result<Reply, R
             setup::current_administrator(app, &request).await
         }
         (Verb::Inquire(Inquiry::Staging), _) => crate::images::staging::list(app).await,
+        (Verb::Inquire(Inquiry::AclCounts), _) => acls::counts(app, &request).await,
+        (Verb::Inquire(Inquiry::LogSources), _) => log::sources(app, &request).await,
+        (Verb::Inquire(Inquiry::Statistics), _) => statistics::statistics(app, &request).await,
         (Verb::List, Object::Config) => config::list(app, &request).await,
-        (Verb::List, Object::Acl | Object::AdministratorAcl) => acls::of_administrator(app, &request).await,
-        (Verb::List, Object::RoleAcl) => acls::of_role(app, &request).await,
+        (Verb::List, Object::Acl | Object::AdministratorAcl | Object::RoleAcl) => {
+            acls::list(app, &request).await
+        }
         (Verb::List, _) => list::list(app, &request).await,
-        (Verb::CreateOrUpdate, _) => config::set(app, &request).await,
+        (Verb::CreateOrUpdate, Object::Config) => config::set(app, &request).await,
+        (Verb::CreateOrUpdate, Object::Certificate) => certificate::set(app, request.clone()).await,
+        (Verb::CreateOrUpdate, _) => views::set(app, request.clone()).await,
+        (Verb::Delete, Object::TenantView | Object::AdministratorView) => {
+            views::reset(app, request.clone()).await
+        }
         (Verb::Delete, Object::Config) => config::delete(app, &request).await,
         (Verb::Create, _) => create::create(app, request.clone()).await,
         (Verb::Update, _) => update::update(app, request.clone()).await,
@@ -85,6 +98,11 @@ async fn selected(app: &App, request: &Request) -> Result<Vec<Identity>, Refusal
         return Ok(own.into_iter().collect());
     }
     let object = checked.action.object;
+    if object.is_own() {
+        let caller = &request.circumstances.caller;
+        let (id, name) = (caller.tenant, caller.tenant_name.clone());
+        return Ok(vec![Identity { id, name, tenant: Some(id) }]);
+    }
     Ok(qvd_db::admin::select::identities(&client, object, &checked.filter, &checked.scope).await?)
 }
 

@@ -1,5 +1,6 @@
 //! The audit log: one row for each object and change, and for each request that was refused.
 
+use super::select::Scope;
 use crate::{Error, Session, Sql};
 
 const RECORD: Sql = Sql::new(
@@ -10,7 +11,13 @@ const RECORD: Sql = Sql::new(
      left($10, 80), now() AT TIME ZONE 'UTC', $11, left($12, 80), $13, $14)",
 );
 
-pub(crate) const ALL: &[Sql] = &[RECORD];
+const SOURCES: Sql = Sql::new(
+    "read the sources of the log",
+    "SELECT DISTINCT source FROM log WHERE source IS NOT NULL AND ($1::integer IS NULL OR tenant_id = $1) \
+     AND ($2::text[] IS NULL OR qvd_object = ANY ($2)) ORDER BY source",
+);
+
+pub(crate) const ALL: &[Sql] = &[RECORD, SOURCES];
 
 /// One row of the log.
 #[derive(Debug, Clone, Copy)]
@@ -69,4 +76,14 @@ pub async fn record(session: &impl Session, record: &Record<'_>) -> Result<(), E
         )
         .await
         .map(drop)
+}
+
+/// The clients that the log knows, in a tenant or in all, of some kinds of objects or of all.
+pub async fn sources(
+    session: &impl Session,
+    scope: &Scope,
+    kinds: Option<&[&str]>,
+) -> Result<Vec<String>, Error> {
+    let rows = SOURCES.query(session, &[&scope.tenant(), &kinds]).await?;
+    rows.iter().map(|row| SOURCES.column(row, "source")).collect()
 }

@@ -14,6 +14,8 @@ pub mod references;
 mod relation;
 pub mod roles;
 pub mod select;
+pub mod statistics;
+pub mod views;
 pub mod write;
 
 use qvd_model::action::Kind;
@@ -32,6 +34,8 @@ pub(crate) fn statements() -> impl Iterator<Item = Sql> {
         properties::ALL,
         references::ALL,
         roles::ALL,
+        statistics::ALL,
+        views::ALL,
         write::ALL,
     ]
     .into_iter()

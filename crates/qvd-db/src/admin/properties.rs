@@ -26,11 +26,7 @@ pub(crate) const ALL: &[Sql] = &[TENANTS_OF_KEY, KEYS, ASSIGNMENT];
 
 /// The keys of the properties that objects of a kind may have.
 pub async fn keys(session: &impl Session, object: Object, scope: &Scope) -> Result<Vec<String>, Error> {
-    let tenant = match scope {
-        Scope::All => None,
-        Scope::Tenant(tenant) => Some(*tenant),
-    };
-    let rows = KEYS.query(session, &[&object.as_str(), &tenant]).await?;
+    let rows = KEYS.query(session, &[&object.as_str(), &scope.tenant()]).await?;
     rows.iter().map(|row| KEYS.column(row, "key")).collect()
 }
 

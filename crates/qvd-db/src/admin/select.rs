@@ -41,6 +41,16 @@ pub enum Scope {
     Tenant(i32),
 }
 
+impl Scope {
+    /// The one tenant, if it is one.
+    pub(crate) const fn tenant(&self) -> Option<i32> {
+        match self {
+            Self::All => None,
+            Self::Tenant(tenant) => Some(*tenant),
+        }
+    }
+}
+
 /// Rows as the text of JSON objects, and how many there are in all.
 #[derive(Debug)]
 pub struct Rows {

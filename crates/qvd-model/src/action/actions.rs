@@ -1,6 +1,6 @@
 //! The table of actions (`spec/api.md` 5.1).
 
-use super::Inquiry::{CurrentAdministrator, Staging};
+use super::Inquiry::{AclCounts, CurrentAdministrator, LogSources, Staging, Statistics};
 use super::Order::{Disconnect, Start, Stop};
 use super::Verb::{Create, CreateOrUpdate, Delete, Execute, Inquire, List, Update};
 use super::{Action, Object, Verb};
@@ -33,12 +33,45 @@ const OSF_CHANNELS: &[&str] = &[
     "di_changed",
 ];
 
+const STATISTICS_CHANNELS: &[&str] = &[
+    "vm_created",
+    "vm_deleted",
+    "vm_changed",
+    "host_created",
+    "host_deleted",
+    "host_changed",
+    "user_created",
+    "user_deleted",
+    "user_changed",
+    "osf_created",
+    "osf_deleted",
+    "osf_changed",
+    "di_created",
+    "di_deleted",
+    "di_changed",
+];
+
+/// Who may read the log: all of it, or that of one kind of object.
+const LOG: &[&str] = &[
+    "log.see-main.",
+    "administrator.see.log",
+    "di.see.log",
+    "host.see.log",
+    "osf.see.log",
+    "role.see.log",
+    "tenant.see.log",
+    "user.see.log",
+    "vm.see.log",
+];
+
 /// Every action.
 pub const ACTIONS: &[Action] = &[
     action("current_admin_setup", Inquire(CurrentAdministrator), Object::OwnAdministrator, &[]),
     action("myadmin_update", Update, Object::OwnAdministrator, &[]),
+    action("mytenant_update", Update, Object::OwnTenant, &["config.wat.*"]),
     action("user_get_list", List, Object::User, &["user.see-main.", "tenant.see.user-list"])
         .refreshed_by(USER_CHANNELS),
+    action("user_get_state", List, Object::UserState, &["user.see.vm-list-state"]),
     action("user_create", Create, Object::User, &["user.create."]),
     action("user_update", Update, Object::User, &["user.update.*"]),
     action("user_delete", Delete, Object::User, &["user.delete.*", "tenant.purge."]),
@@ -50,6 +83,7 @@ pub const ACTIONS: &[Action] = &[
     action("vm_stop", Execute(Stop), Object::Vm, &["vm.update.state", "host.update.stop-vms"]),
     action("vm_user_disconnect", Execute(Disconnect), Object::Vm, &["vm.update.disconnect-user"]),
     action("host_get_list", List, Object::Host, &["host.see-main."]).refreshed_by(HOST_CHANNELS),
+    action("host_get_state", List, Object::HostState, &["host.see.vm-list-state"]),
     action("host_create", Create, Object::Host, &["host.create.*"]),
     action("host_update", Update, Object::Host, &["host.update.*"]),
     action("host_delete", Delete, Object::Host, &["host.delete."]),
@@ -84,6 +118,20 @@ pub const ACTIONS: &[Action] = &[
         .refreshed_by(&["qvd_config_changed"]),
     action("config_set", CreateOrUpdate, Object::Config, &["config.qvd.*"]),
     action("config_delete", Delete, Object::Config, &["config.qvd.*", "tenant.purge."]),
+    action("config_ssl", CreateOrUpdate, Object::Certificate, &["config.qvd.*"]),
+    action("config_wat_get_list", List, Object::ConsoleSetup, &["config.wat*"]),
+    action("config_wat_update", Update, Object::ConsoleSetup, &["config.wat*"]),
+    action("tenant_view_get_list", List, Object::TenantView, &["views.see-main."]),
+    action("tenant_attribute_view_set", CreateOrUpdate, Object::TenantAttributeView, &["views.update.*"]),
+    action("tenant_property_view_set", CreateOrUpdate, Object::TenantPropertyView, &["views.update.*"]),
+    action("tenant_view_reset", Delete, Object::TenantView, &["views.update.*"]),
+    action("admin_attribute_view_set", CreateOrUpdate, Object::AdministratorAttributeView, &[]),
+    action("admin_property_view_set", CreateOrUpdate, Object::AdministratorPropertyView, &[]),
+    action("admin_view_reset", Delete, Object::AdministratorView, &[]),
+    action("log_get_list", List, Object::Log, LOG),
+    action("sources_in_log", Inquire(LogSources), Object::Log, LOG),
+    action("qvd_objects_statistics", Inquire(Statistics), Object::Vm, &["*.stats.*"])
+        .refreshed_by(STATISTICS_CHANNELS),
     action("event_get_list", List, Object::Event, &["*.see-main."]),
     action("role_get_list", List, Object::Role, &["role.see-main."]),
     action("role_create", Create, Object::Role, &["role.create.*"]),
@@ -92,6 +140,18 @@ pub const ACTIONS: &[Action] = &[
     action("acl_get_list", List, Object::Acl, &["role.see.acl-list", "administrator.see.acl-list"]),
     action("get_acls_in_admins", List, Object::AdministratorAcl, &["administrator.see.acl-list"]),
     action("get_acls_in_roles", List, Object::RoleAcl, &["administrator.see.acl-list", "role.see.acl-list"]),
+    action(
+        "number_of_acls_in_admin",
+        Inquire(AclCounts),
+        Object::AdministratorAcl,
+        &["administrator.see.acl-list"],
+    ),
+    action(
+        "number_of_acls_in_role",
+        Inquire(AclCounts),
+        Object::RoleAcl,
+        &["administrator.see.acl-list", "role.see.acl-list"],
+    ),
     action("property_get_list", List, Object::Property, &["property.see-main.*", "tenant.purge."]),
     action("property_create", Create, Object::Property, &["property.manage."]),
     action("property_update", Update, Object::Property, &["property.manage."]),

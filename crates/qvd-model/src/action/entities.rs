@@ -28,7 +28,7 @@ pub(super) const fn creation(see: [&'static [&'static str]; 2]) -> [Field; 3] {
 
 pub(super) const TENANT_NAME: Field =
     field("tenant_name", Kind::Login(80), "tenant it belongs to").for_super();
-const TENANT_ID: Field = field("tenant_id", Kind::Int, "number of its tenant").for_super();
+pub(super) const TENANT_ID: Field = field("tenant_id", Kind::Int, "number of its tenant").for_super();
 
 /// The tenant of objects that are made in one: super-administrators have to say which.
 pub(super) const OWN_TENANT_ID: Field = TENANT_ID.required().named_by("tenant_name");
@@ -406,7 +406,7 @@ pub(super) const TAG: Entity = Entity {
 };
 
 const TENANT_CREATION: [Field; 3] = creation([&["tenant.see.creation-date"], &["tenant.see.created-by"]]);
-const LANGUAGES: Kind = Kind::Word(&["es", "en", "auto", "default"]);
+pub(super) const LANGUAGES: Kind = Kind::Word(&["es", "en", "auto", "default"]);
 
 pub(super) const TENANT: Entity = Entity {
     object: Object::Tenant,

@@ -8,12 +8,17 @@
 mod actions;
 mod entities;
 mod field;
+mod log;
+mod own;
 mod properties;
 mod roles;
+mod statistics;
 mod status;
+mod views;
 
 pub use actions::ACTIONS;
 pub use field::{Access, Field, InvalidArgument, Kind, Show};
+pub use statistics::{COUNTERS, Counter};
 pub use status::Status;
 
 use crate::words::words;
@@ -39,6 +44,30 @@ words! {
         Administrator = "administrator",
         /// The administrator who asks.
         OwnAdministrator = "own_administrator",
+        /// The tenant of the administrator who asks.
+        OwnTenant = "own_tenant",
+        /// How the console is set up for the tenant of the administrator who asks.
+        ConsoleSetup = "wat_setup_by_tenant",
+        /// The certificate of the routers.
+        Certificate = "certificate",
+        /// How busy a user is.
+        UserState = "user_state",
+        /// How busy a host is.
+        HostState = "host_state",
+        /// A line of the audit log.
+        Log = "log",
+        /// What the console shows to the administrators of a tenant.
+        TenantView = "tenant_view",
+        /// A column or filter of the registry, as a tenant sees it.
+        TenantAttributeView = "tenant_attribute_view",
+        /// A custom property, as a tenant sees it.
+        TenantPropertyView = "tenant_property_view",
+        /// What the console shows to the administrator who asks.
+        AdministratorView = "admin_view",
+        /// A column or filter of the registry, as the administrator who asks sees it.
+        AdministratorAttributeView = "admin_attribute_view",
+        /// A custom property, as the administrator who asks sees it.
+        AdministratorPropertyView = "admin_property_view",
         /// A configuration setting.
         Config = "config",
         /// A line of an object's story.
@@ -103,6 +132,12 @@ pub enum Inquiry {
     CurrentAdministrator,
     /// Which files wait in the staging directory.
     Staging,
+    /// How many ACLs fit patterns, and how many of them are in force.
+    AclCounts,
+    /// Which clients the log knows.
+    LogSources,
+    /// How much there is of everything.
+    Statistics,
 }
 
 /// One action.
@@ -212,6 +247,18 @@ pub const fn entity(object: Object) -> &'static Entity {
         Object::Tenant => &entities::TENANT,
         Object::Administrator => &entities::ADMINISTRATOR,
         Object::OwnAdministrator => &entities::OWN_ADMINISTRATOR,
+        Object::OwnTenant => &own::OWN_TENANT,
+        Object::ConsoleSetup => &own::CONSOLE_SETUP,
+        Object::Certificate => &own::CERTIFICATE,
+        Object::UserState => &own::USER_STATE,
+        Object::HostState => &own::HOST_STATE,
+        Object::Log => &log::LOG,
+        Object::TenantView => &views::TENANT_VIEW,
+        Object::TenantAttributeView => &views::TENANT_ATTRIBUTE,
+        Object::TenantPropertyView => &views::TENANT_PROPERTY,
+        Object::AdministratorView => &views::ADMINISTRATOR_VIEW,
+        Object::AdministratorAttributeView => &views::ADMINISTRATOR_ATTRIBUTE,
+        Object::AdministratorPropertyView => &views::ADMINISTRATOR_PROPERTY,
         Object::Config => &entities::CONFIG,
         Object::Event => &entities::EVENT,
         Object::Role => &roles::ROLE,
@@ -230,6 +277,11 @@ pub const fn entity(object: Object) -> &'static Entity {
 impl Object {
     /// The objects that have custom properties.
     pub const WITH_PROPERTIES: &'static [Self] = &[Self::Vm, Self::User, Self::Osf, Self::Host, Self::Di];
+
+    /// Whether there is one for each caller, which no filter selects.
+    pub const fn is_own(self) -> bool {
+        matches!(self, Self::OwnAdministrator | Self::OwnTenant | Self::ConsoleSetup)
+    }
 
     /// Which properties objects of this kind may have.
     pub const fn properties(self) -> Option<Self> {
@@ -318,9 +370,7 @@ impl Entity {
     pub fn accepts_filter(&self, action: &Action, field: &Field) -> bool {
         match action.verb {
             Verb::List => field.filter,
-            Verb::Update | Verb::Delete | Verb::Execute(_) if self.object == Object::OwnAdministrator => {
-                false
-            }
+            Verb::Update | Verb::Delete | Verb::Execute(_) if self.object.is_own() => false,
             Verb::Update | Verb::Delete | Verb::Execute(_) => {
                 let always = match field.name {
                     "id" => true,
@@ -329,6 +379,7 @@ impl Entity {
                 };
                 always || self.selectors.contains(&field.name)
             }
+            Verb::Inquire(Inquiry::AclCounts) => ["admin_id", "role_id", "acl_pattern"].contains(&field.name),
             Verb::Create | Verb::CreateOrUpdate | Verb::Inquire(_) => false,
         }
     }
@@ -336,9 +387,11 @@ impl Entity {
     /// Filters without one of which `action` would touch too much; none are listed where it cannot.
     pub fn mandatory_filters(&self, action: &Action) -> &'static [&'static str] {
         match (action.verb, self.object) {
-            (_, Object::OwnAdministrator) => &[],
+            (_, object) if object.is_own() => &[],
+            // All of them are meant, within what the caller reaches.
+            (_, Object::TenantView | Object::AdministratorView) => &[],
             (Verb::Delete, Object::Config) => &["key"],
-            (Verb::List, Object::RoleAcl) => &["role_id"],
+            (Verb::List | Verb::Inquire(Inquiry::AclCounts), Object::RoleAcl) => &["role_id"],
             (Verb::Delete, object) if object.of_property().is_some() => &["id", "property_id"],
             (Verb::Update | Verb::Delete, _) => &["id"],
             _ => &[],
@@ -353,14 +406,17 @@ impl Entity {
     }
 }
 
-/// Whether the ACL `name` is one that `pattern` means: `*` stands for any text, once.
+/// Whether the ACL `name` is one that `pattern` means: `*` stands for any text.
 pub fn acl_matches(pattern: &str, name: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == name,
-        Some((head, tail)) => {
-            name.len() >= head.len() + tail.len() && name.starts_with(head) && name.ends_with(tail)
-        }
+    let Some((head, tail)) = pattern.split_once('*') else { return pattern == name };
+    let Some(mut rest) = name.strip_prefix(head) else { return false };
+    let mut parts = tail.split('*');
+    let Some(last) = parts.next_back() else { return true };
+    for part in parts {
+        let Some((_, behind)) = rest.split_once(part) else { return false };
+        rest = behind;
     }
+    rest.ends_with(last)
 }
 
 #[cfg(test)]
@@ -414,5 +470,7 @@ mod tests {
         assert!(!acl_matches("*.see.vm-list", "osf.see.vm-list-block"));
         assert!(!acl_matches("user.create.", "user.create.properties"));
         assert!(!acl_matches("ab*ba", "aba"));
+        assert!(acl_matches("*.stats.*", "vm.stats.blocked"));
+        assert!(!acl_matches("*.stats.*", "vm.see.stats"));
     }
 }

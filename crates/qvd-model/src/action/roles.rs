@@ -62,6 +62,8 @@ const ACL_ROLES: Field = field("roles", Kind::Structure, "roles that it comes fr
 const ACL_OPERATIVE: Field = field("operative", Kind::Switch, "whether it is in force");
 const ACL_DESCRIPTION: Field = field("description", Kind::Text(80), "what it permits");
 const ACL_NAME: Field = field("acl_name", Kind::Text(64), "same as name").hidden().unordered();
+const ACL_PATTERN: Field =
+    field("acl_pattern", Kind::Text(64), "what is counted; % stands for any text").hidden().only_shown();
 
 const IN_ADMINISTRATOR: &[Field] = &[
     ACL_ID,
@@ -71,6 +73,7 @@ const IN_ADMINISTRATOR: &[Field] = &[
     ACL_DESCRIPTION,
     ACL_NAME,
     field("admin_id", Kind::Int, "number of the administrator").hidden().unordered(),
+    ACL_PATTERN,
 ];
 
 const IN_ROLE: &[Field] = &[
@@ -81,6 +84,7 @@ const IN_ROLE: &[Field] = &[
     ACL_DESCRIPTION,
     ACL_NAME,
     field("role_id", Kind::Int, "number of the role").hidden().unordered(),
+    ACL_PATTERN,
 ];
 
 const fn acls(object: Object, fields: &'static [Field]) -> Entity {

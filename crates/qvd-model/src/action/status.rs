@@ -36,6 +36,7 @@ statuses! {
     NotInStaging = 2240, "The file is not in the staging directory";
     NoFilePart = 2250, "The upload contains no file";
     UploadNotMoved = 2251, "The uploaded file could not be put into the images directory";
+    FileUnreadable = 2270, "The file cannot be read on the server";
     ImageNotFound = 2290, "There is no such disk image";
     NotAuthenticated = 3200, "Login, password or tenant is wrong, or you are not logged in";
     SessionExpired = 3300, "The session has expired; log in again";

@@ -156,6 +156,7 @@ pub const KEYS: &[Key] = &[
     key("nodename", None, Kind::Text, Scope::File, "Name of this node; equals the name of its host row."),
     key("osf.default.memory", Some("256"), Kind::Int { min: 1, max: 1073741824 }, Scope::Global, "Memory of new OSFs, in MB."),
     key("osf.default.overlay", Some("1"), Kind::Bool, Scope::Global, "Overlay of new OSFs."),
+    key("path.api.import", Some(""), Kind::Text, Scope::File, "Directory from which `config ssl` may read files on the API's host; empty for none."),
     key("path.api.ssl", Some("/etc/qvd/api/certs"), Kind::Path, Scope::File, "Directory of the TLS files of the API."),
     key("path.api.ssl.cert", Some("${path.api.ssl}/cert.pem"), Kind::Path, Scope::File, "Certificate of the API."),
     key("path.api.ssl.key", Some("${path.api.ssl}/key.pem"), Kind::Path, Scope::File, "Private key of the API."),

@@ -2,8 +2,10 @@
 
 mod desktops;
 mod images;
+mod log;
 mod properties;
 mod tenancy;
+mod views;
 
 use qvd_model::action::{Kind, Object, Status, entity};
 
@@ -81,12 +83,12 @@ impl Relation {
 pub(crate) const fn relation(object: Object) -> Option<&'static Relation> {
     match object {
         Object::Vm => Some(&desktops::VM),
-        Object::User => Some(&desktops::USER),
-        Object::Host => Some(&desktops::HOST),
+        Object::User | Object::UserState => Some(&desktops::USER),
+        Object::Host | Object::HostState => Some(&desktops::HOST),
         Object::Osf => Some(&images::OSF),
         Object::Di => Some(&images::DI),
         Object::Tag => Some(&images::TAG),
-        Object::Tenant => Some(&tenancy::TENANT),
+        Object::Tenant | Object::OwnTenant | Object::ConsoleSetup => Some(&tenancy::TENANT),
         Object::Administrator | Object::OwnAdministrator => Some(&tenancy::ADMINISTRATOR),
         Object::Event => Some(&tenancy::EVENT),
         Object::Property => Some(&properties::PROPERTY),
@@ -96,7 +98,18 @@ pub(crate) const fn relation(object: Object) -> Option<&'static Relation> {
         Object::OsfProperty => Some(&properties::OSF_PROPERTY),
         Object::DiProperty => Some(&properties::DI_PROPERTY),
         Object::Role => Some(&tenancy::ROLE),
-        Object::Config | Object::Acl | Object::AdministratorAcl | Object::RoleAcl => None,
+        Object::Log => Some(&log::LOG),
+        Object::TenantView => Some(&views::TENANT_VIEW),
+        Object::Config
+        | Object::Certificate
+        | Object::Acl
+        | Object::AdministratorAcl
+        | Object::RoleAcl
+        | Object::TenantAttributeView
+        | Object::TenantPropertyView
+        | Object::AdministratorView
+        | Object::AdministratorAttributeView
+        | Object::AdministratorPropertyView => None,
     }
 }
 

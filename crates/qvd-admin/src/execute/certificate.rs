@@ -1,0 +1,89 @@
+//! The certificate of the routers (`spec/api.md` 5.11, `config_ssl`).
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use qvd_db::admin::select::Identity;
+use qvd_db::configs;
+use qvd_model::TenantId;
+use qvd_model::action::Status;
+use qvd_relay::{ServerTls, TlsMaterial};
+use tokio::io::AsyncReadExt;
+
+use super::{Reply, Request};
+use crate::app::App;
+use crate::refusal::Refusal;
+use crate::session::internal;
+
+/// The largest text that is kept.
+const MAX_PEM: u64 = 32768;
+
+/// Checks the material and keeps it; every router takes it up.
+pub(super) async fn set(app: &App, request: Arc<Request>) -> Result<Reply, Refusal> {
+    if !request.circumstances.caller.is_super() {
+        return Err(Refusal::about(Status::ArgumentNotAllowed, "cert")
+            .because("the certificate is the same for all tenants; a super-administrator sets it"));
+    }
+    let mut texts = Vec::new();
+    for (field, value) in &request.checked.values {
+        if let Some(value) = value {
+            texts.push((field.name, text(app, field.name, value).await?));
+        }
+    }
+    let given = |name: &str| texts.iter().find(|(n, _)| *n == name).map(|(_, text)| text.clone());
+    let material = TlsMaterial {
+        cert: given("cert").unwrap_or_default(),
+        key: given("key").unwrap_or_default(),
+        client_ca: given("ca"),
+        client_crl: given("crl").filter(|_| given("ca").is_some()),
+    };
+    ServerTls::new(&material)
+        .map_err(|e| Refusal::about(Status::WrongArgumentValue, "cert").because(e.to_string()))?;
+    app.database
+        .transaction("set the certificate", move |tx| {
+            let (texts, request) = (texts.clone(), request.clone());
+            Box::pin(async move {
+                for (name, text) in &texts {
+                    configs::set_pem(tx, &format!("l7r.ssl.{name}"), text).await?;
+                }
+                let name = "l7r.ssl.cert".to_owned();
+                let identity = Identity { id: 0, name, tenant: Some(TenantId::GLOBAL.0) };
+                request.circumstances.tell(tx, &identity, "certificate replaced").await?;
+                request.circumstances.log(tx, Some(&identity), Status::Done).await?;
+                Ok::<_, Refusal>(())
+            })
+        })
+        .await?;
+    Ok(Reply::Rows { rows: Vec::new(), total: 1 })
+}
+
+/// The text itself, or that of a file in the one directory from which files are taken.
+async fn text(app: &App, name: &str, value: &str) -> Result<String, Refusal> {
+    if value.trim_start().starts_with("-----BEGIN") {
+        return Ok(value.to_owned());
+    }
+    let unreadable = |why: String| Refusal::about(Status::FileUnreadable, name).because(why);
+    let directory = app.config.now().text("path.api.import").map_err(internal)?;
+    if directory.is_empty() {
+        return Err(unreadable(
+            "send the text of the file; the API reads no files, as path.api.import is empty".into(),
+        ));
+    }
+    let path = within(Path::new(&directory), Path::new(value)).await.map_err(unreadable)?;
+    let file = tokio::fs::File::open(&path).await.map_err(|e| unreadable(e.to_string()))?;
+    let mut text = String::new();
+    let read = file.take(MAX_PEM + 1).read_to_string(&mut text).await;
+    read.map_err(|e| unreadable(e.to_string()))?;
+    if u64::try_from(text.len()).unwrap_or(u64::MAX) > MAX_PEM {
+        return Err(unreadable(format!("it is larger than {MAX_PEM} bytes")));
+    }
+    Ok(text)
+}
+
+/// The file, if it really is in the directory.
+async fn within(directory: &Path, given: &Path) -> Result<PathBuf, String> {
+    let directory = tokio::fs::canonicalize(directory).await.map_err(|e| e.to_string())?;
+    let outside = || format!("only files in {} are read", directory.display());
+    let path = tokio::fs::canonicalize(directory.join(given)).await.map_err(|_| outside())?;
+    if path.starts_with(&directory) && path.is_file() { Ok(path) } else { Err(outside()) }
+}

@@ -1,0 +1,263 @@
+//! What the web console needs besides lists of objects: the log, counters, its own setup, and the certificate.
+
+use serde_json::{Value, json};
+
+use crate::Installation;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_is_read_by_those_who_may() {
+    let it = Installation::start("auditlog").await;
+    it.qa4(&["tenant", "new", "name=other"]).await.unwrap();
+    it.qa4(&["user", "new", "name=them,password=p,tenant=other"]).await.unwrap();
+    it.qa4(&["user", "new", "name=us,password=hidden1,tenant=default"]).await.unwrap();
+    let change = json!({"action": "user_update", "filters": {"name": "us"}, "arguments": {"blocked": 1},
+        "parameters": {"source": "WAT"}});
+    // Not a filter of changes.
+    assert_eq!(it.post("/api", &change).await.1["status"], 6210);
+    it.qa4(&["user", "us", "del"]).await.unwrap();
+
+    let list = async |filters: Value| {
+        let request = json!({"action": "log_get_list", "filters": filters, "block": 0});
+        it.post("/api", &request).await.1
+    };
+    let made = list(json!({"action": "user_create", "object_name": "us"})).await;
+    assert_eq!(made["total"], 1, "{made}");
+    let row = &made["rows"][0];
+    assert_eq!((&row["tenant_name"], &row["type_of_action"]), (&json!("default"), &json!("create")));
+    assert_eq!((&row["object_deleted"], &row["admin_deleted"]), (&json!(1), &json!(0)));
+    assert!(row["antiquity"]["seconds"].is_number(), "{row}");
+    assert!(row["arguments"].as_str().unwrap().contains("**********"), "{row}");
+    assert!(!row.to_string().contains("hidden1"), "a password is in the log");
+    let refused = list(json!({"status": 6210, "action": "user_update"})).await;
+    assert_eq!((&refused["total"], &refused["rows"][0]["object_id"]), (&json!(1), &Value::Null));
+    let sources = it.post("/api", &json!({"action": "sources_in_log"})).await.1;
+    assert!(sources["rows"].as_array().unwrap().contains(&json!({"name": "WAT"})), "{sources}");
+
+    // An administrator of a tenant reads what concerns it, and of that what it may.
+    let theirs = json!({"action": "log_get_list", "fields": ["tenant_name", "qvd_object"], "block": 0});
+    let seen = it.post_as("admin", "default", theirs.clone()).await;
+    assert_eq!(seen["status"], 0, "{seen}");
+    let rows = seen["rows"].as_array().unwrap();
+    assert!(!rows.is_empty() && rows.iter().all(|row| row["tenant_name"] == "default"), "{seen}");
+    it.qa4(&["role", "new", "name=reader,tenant=default"]).await.unwrap();
+    it.qa4(&["role", "reader", "assign", "acl", "user.see.log"]).await.unwrap();
+    it.qa4(&["admin", "new", "name=carl,password='open sesame',tenant=default"]).await.unwrap();
+    it.qa4(&["admin", "carl", "assign", "role", "reader"]).await.unwrap();
+    let seen = it.post_as("carl", "default", theirs.clone()).await;
+    let rows = seen["rows"].as_array().unwrap();
+    assert!(!rows.is_empty() && rows.iter().all(|row| row["qvd_object"] == "user"), "{seen}");
+
+    // The log can be closed for everybody.
+    it.qa4(&["config", "set", "tenant_id=-1,key=api.log.enabled,value=0"]).await.unwrap();
+    assert_eq!(it.post_as("carl", "default", theirs).await["status"], 4210);
+    it.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn counters_count_what_the_caller_reaches() {
+    let it = Installation::start("counters").await;
+    it.qa4(&["tenant", "new", "name=other"]).await.unwrap();
+    for tenant in ["default", "other"] {
+        let of = |text: &str| format!("{text},tenant={tenant}");
+        it.qa4(&["user", "new", &of(&format!("name=u{tenant},password=p"))]).await.unwrap();
+        it.qa4(&["osf", "new", &of(&format!("name=o{tenant}"))]).await.unwrap();
+        it.qa4(&["vm", "new", &format!("name=v{tenant},user=u{tenant},osf=o{tenant}")]).await.unwrap();
+    }
+    it.running_host("node1", "10.3.15.1").await;
+    it.qa4(&["host", "new", "name=node2,address=10.3.15.2"]).await.unwrap();
+    it.sql(
+        "UPDATE vm_runtimes SET user_state = 'connected', host_id = (SELECT id FROM hosts WHERE name = 'node2'), \
+         vm_expiration_hard = now() AT TIME ZONE 'UTC' + interval '1 day 2 hours'",
+    )
+    .await;
+    it.qa4(&["user", "udefault", "block"]).await.unwrap();
+    let all = it.post("/api", &json!({"action": "qvd_objects_statistics"})).await.1;
+    for (name, count) in [
+        ("status", 0),
+        ("users_count", 2),
+        ("blocked_users_count", 1),
+        ("connected_users_count", 2),
+        ("vms_count", 2),
+        ("running_vms_count", 0),
+        ("hosts_count", 2),
+        ("running_hosts_count", 1),
+        ("osfs_count", 2),
+        ("dis_count", 0),
+    ] {
+        assert_eq!(all[name], count, "{name}: {all}");
+    }
+    assert_eq!(all["top_populated_hosts"][0], json!({"name": "node2", "id": 10001, "number_of_vms": 2}));
+    assert_eq!(all["top_populated_hosts"].as_array().unwrap().len(), 2);
+    let expiring = &all["vms_with_expiration_date"];
+    assert_eq!((&expiring[0]["name"], &expiring[1]["name"]), (&json!("vdefault"), &json!("vother")));
+    assert_eq!(expiring[0]["remaining_time"]["days"], 1, "{expiring}");
+
+    let own = it.post_as("admin", "default", json!({"action": "qvd_objects_statistics"})).await;
+    assert_eq!(
+        (&own["users_count"], &own["vms_count"], &own["hosts_count"]),
+        (&json!(1), &json!(1), &json!(2))
+    );
+    assert_eq!(own["vms_with_expiration_date"].as_array().unwrap().len(), 1, "{own}");
+    it.qa4(&["role", "new", "name=few,tenant=default"]).await.unwrap();
+    it.qa4(&["role", "few", "assign", "acl", "vm.stats.blocked, user.see.vm-list-state"]).await.unwrap();
+    it.qa4(&["admin", "new", "name=carl,password='open sesame',tenant=default"]).await.unwrap();
+    it.qa4(&["admin", "carl", "assign", "role", "few"]).await.unwrap();
+    let few = it.post_as("carl", "default", json!({"action": "qvd_objects_statistics"})).await;
+    let mut names: Vec<_> = few.as_object().unwrap().keys().cloned().collect();
+    names.sort();
+    assert_eq!(names, ["blocked_vms_count", "message", "status", "vms_count"]);
+    let state = it.post_as("carl", "default", json!({"action": "user_get_state"})).await;
+    assert_eq!(state["rows"], json!([{"id": 10000, "number_of_vms_connected": 1}]), "{state}");
+    let state = it.post("/api", &json!({"action": "host_get_state", "filters": {"id": 10001}})).await.1;
+    assert_eq!(state["rows"], json!([{"id": 10001, "number_of_vms_connected": 0}]), "{state}");
+    it.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn views_are_set_and_reset() {
+    let it = Installation::start("consoleviews").await;
+    it.qa4(&["tenant", "new", "name=other"]).await.unwrap();
+    it.qa4(&["property", "new", "key=room,tenant=default"]).await.unwrap();
+    it.qa4(&["property", "room", "assign", "user"]).await.unwrap();
+    it.qa4(&["property", "new", "key=floor,tenant=other"]).await.unwrap();
+    it.qa4(&["property", "floor", "assign", "user"]).await.unwrap();
+    let call = async |request: Value| it.post_as("admin", "default", request).await;
+    let arguments = |visible: u8| {
+        json!({"field": "ip", "view_type": "list_column", "device_type": "desktop", "qvd_object": "vm",
+            "visible": visible})
+    };
+    let set = |action: &str, arguments: Value| json!({"action": action, "arguments": arguments});
+    let first = call(set("tenant_attribute_view_set", arguments(1))).await;
+    assert_eq!((&first["status"], &first["total"]), (&json!(0), &json!(1)), "{first}");
+    let again = call(set("tenant_attribute_view_set", arguments(0))).await;
+    assert_eq!(first["rows"], again["rows"], "the same setting");
+    let mine = call(set("admin_attribute_view_set", arguments(1))).await;
+    assert_eq!(mine["status"], 0, "{mine}");
+    let listed = it.post("/api", &json!({"action": "user_get_property_list"})).await.1;
+    let assignment = |key: &str| {
+        let row = listed["rows"].as_array().unwrap().iter().find(|row| row["key"] == key);
+        row.unwrap()["id"].clone()
+    };
+    let (room, floor) = (assignment("room"), assignment("floor"));
+    let property =
+        |id: &Value| json!({"qvd_obj_prop_id": id, "view_type": "filter", "device_type": "mobile"});
+    for action in ["tenant_property_view_set", "admin_property_view_set"] {
+        assert_eq!(call(set(action, property(&room))).await["status"], 0);
+        assert_eq!(call(set(action, property(&floor))).await["status"], 7110, "of another tenant");
+    }
+    for (member, value, status) in [
+        ("view_type", json!("x"), 6330),
+        ("device_type", Value::Null, 6240),
+        ("qvd_object", json!("sofa"), 6330),
+    ] {
+        let mut wrong = arguments(1);
+        wrong[member] = value;
+        assert_eq!(call(set("admin_attribute_view_set", wrong)).await["status"], status, "{member}");
+    }
+    let list =
+        call(json!({"action": "tenant_view_get_list", "filters": {"qvd_object": ["vm", "user"]}})).await;
+    let own: Vec<_> = list["rows"].as_array().unwrap().iter().filter(|row| row["tenant_id"] == 1).collect();
+    assert!(own.iter().any(|r| r["field"] == "ip" && r["visible"] == 0 && r["property"] == 0), "{list}");
+    assert!(own.iter().any(|r| r["field"] == "room" && r["view_type"] == "filter"), "{list}");
+    let setup = call(json!({"action": "current_admin_setup", "fields": ["views"]})).await;
+    let view =
+        setup["views"].as_array().unwrap().iter().find(|v| v["field"] == "ip" && v["administrator_id"] == 2);
+    assert_eq!(view.unwrap()["visible"], 1, "the own setting wins");
+
+    // Who may change columns only can neither set nor reset filters.
+    it.qa4(&["role", "new", "name=columns,tenant=default"]).await.unwrap();
+    it.qa4(&["role", "columns", "assign", "acl", "views.update.columns"]).await.unwrap();
+    it.qa4(&["admin", "new", "name=carl,password='open sesame',tenant=default"]).await.unwrap();
+    it.qa4(&["admin", "carl", "assign", "role", "columns"]).await.unwrap();
+    let refused = it.post_as("carl", "default", set("tenant_property_view_set", property(&room))).await;
+    assert_eq!(refused["status"], 4230, "{refused}");
+    let reset = it.post_as("carl", "default", json!({"action": "tenant_view_reset"})).await;
+    assert_eq!((&reset["status"], &reset["total"]), (&json!(0), &json!(1)), "{reset}");
+    let rest = call(json!({"action": "tenant_view_reset", "filters": {"qvd_object": "vm"}})).await;
+    assert_eq!(rest["total"], 0, "{rest}");
+    assert_eq!(call(json!({"action": "tenant_view_reset"})).await["total"], 1, "the filter of the property");
+    assert_eq!(call(json!({"action": "admin_view_reset"})).await["total"], 2);
+    let logged =
+        call(json!({"action": "log_get_list", "filters": {"qvd_object": ["tenant_view", "admin_view"]}}));
+    assert_eq!(logged.await["rows"].as_array().unwrap().iter().filter(|r| r["status"] == 0).count(), 9);
+    it.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_console_is_set_up_for_the_own_tenant() {
+    let it = Installation::start("consolesetup").await;
+    let call = async |request: Value| it.post_as("admin", "default", request).await;
+    let update = json!({"action": "config_wat_update", "filters": {"whatever": 7},
+        "arguments": {"language": "es", "block": 15}});
+    let done = call(update).await;
+    assert_eq!(
+        (&done["status"], &done["total"], &done["rows"]),
+        (&json!(0), &json!(1), &json!([])),
+        "{done}"
+    );
+    let list = call(json!({"action": "config_wat_get_list", "filters": {"tenant_id": 99}})).await;
+    assert_eq!(list["rows"], json!([{"language": "es", "block": 15}]), "{list}");
+    let own = json!({"action": "mytenant_update", "arguments": {"description": "ours", "block": 20}});
+    assert_eq!(call(own).await["status"], 0);
+    let renamed = call(json!({"action": "mytenant_update", "arguments": {"name": "stolen"}})).await;
+    assert_eq!(renamed["status"], 4230, "{renamed}");
+    let tenant = &it.rows(&["tenant", "default", "get", "language,block,description"]).await[0];
+    assert_eq!(*tenant, json!({"language": "es", "block": 20, "description": "ours"}));
+    let mine = it.post("/api", &json!({"action": "config_wat_get_list"})).await.1;
+    assert_eq!((&mine["total"], &mine["rows"][0]["language"]), (&json!(1), &json!("auto")), "{mine}");
+    let logged = call(json!({"action": "log_get_list", "filters": {"action": "config_wat_update"}})).await;
+    assert_eq!((&logged["total"], &logged["rows"][0]["status"]), (&json!(1), &json!(0)), "{logged}");
+    it.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_is_checked_and_kept() {
+    let it = Installation::start("certificate").await;
+    let pair = qvd_relay::certificate::self_signed(&["desks.example.org".to_owned()]).unwrap();
+    let other = qvd_relay::certificate::self_signed(&["x.example.org".to_owned()]).unwrap();
+    let set =
+        |cert: &str, key: &str| json!({"action": "config_ssl", "arguments": {"cert": cert, "key": key}});
+    let status = async |request: Value| it.post("/api", &request).await.1["status"].clone();
+    assert_eq!(status(set(&pair.cert, &other.key)).await, 6330, "they do not fit each other");
+    assert_eq!(status(set("-----BEGIN CERTIFICATE-----\nx", &pair.key)).await, 6330);
+    assert_eq!(status(set("", &pair.key)).await, 6240);
+    assert_eq!(status(set("/etc/passwd", &pair.key)).await, 2270, "no directory is configured");
+    let of_tenant = it.post_as("admin", "default", set(&pair.cert, &pair.key)).await;
+    assert_eq!(of_tenant["status"], 4230, "{of_tenant}");
+    let done = it.post("/api", &set(&pair.cert, &pair.key)).await.1;
+    assert_eq!(
+        (&done["status"], &done["total"], &done["rows"]),
+        (&json!(0), &json!(1), &json!([])),
+        "{done}"
+    );
+    let client = it.database().client().await.unwrap();
+    let kept = qvd_db::configs::pem(&client, "l7r.ssl.cert").await.unwrap();
+    assert_eq!(kept.as_deref(), Some(pair.cert.as_str()));
+    let log =
+        it.post("/api", &json!({"action": "log_get_list", "filters": {"action": "config_ssl"}})).await.1;
+    assert!(!log.to_string().contains("PRIVATE KEY"), "the key is in the log");
+    it.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn permissions_are_counted_by_pattern() {
+    let it = Installation::start("aclcounts").await;
+    let count = async |action: &str, filters: Value| {
+        it.post("/api", &json!({"action": action, "filters": filters})).await.1
+    };
+    // The figures of the seed: with the log open nothing is hidden from a super-administrator.
+    let root =
+        count("number_of_acls_in_role", json!({"role_id": 43, "acl_pattern": ["%", "vm.%", "see.log"]}))
+            .await;
+    assert_eq!(root["%"], json!({"total": 244, "effective": 244}), "{root}");
+    assert_eq!(root["vm.%"], json!({"total": 42, "effective": 42}));
+    let reader = count("number_of_acls_in_role", json!({"role_id": 35})).await;
+    assert_eq!(reader["%"], json!({"total": 244, "effective": 91}), "{reader}");
+    let own = count("number_of_acls_in_admin", json!({"admin_id": 2, "acl_pattern": "tenant."})).await;
+    assert_eq!(own["tenant."], json!({"total": 0, "effective": 0}), "hidden from administrators of tenants");
+    assert_eq!(count("number_of_acls_in_role", json!({})).await["status"], 6220);
+    assert_eq!(count("number_of_acls_in_role", json!({"role_id": [1, 2]})).await["status"], 6322);
+    assert_eq!(count("number_of_acls_in_role", json!({"role_id": 999})).await["status"], 6370);
+    assert_eq!(count("number_of_acls_in_admin", json!({"name": "x"})).await["status"], 6210);
+    it.stop().await;
+}
