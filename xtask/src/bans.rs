@@ -20,10 +20,11 @@ const BANNED: [(&str, &str); 10] = [
 ];
 
 /// Crates that may be there twice until the ones that bring the older version move on.
-const TWICE: [(&str, &str); 13] = [
+const TWICE: [(&str, &str); 14] = [
     ("base64", "0.23 by rcgen's pem"),
     ("bit-vec", "0.9 by proptest"),
     ("block-buffer", "the older hash traits by argon2 and sha2 0.10"),
+    ("const-oid", "0.9 by tokio-postgres-rustls"),
     ("cpufeatures", "the older hash traits by argon2 and sha2 0.10"),
     ("crypto-common", "the older hash traits by argon2 and sha2 0.10"),
     ("digest", "the older hash traits by argon2 and sha2 0.10"),

@@ -9,11 +9,12 @@ use deadpool_postgres::{
 };
 use rand::Rng;
 use secrecy::{ExposeSecret, SecretString};
+use tokio_postgres::IsolationLevel;
 use tokio_postgres::config::TargetSessionAttrs;
-use tokio_postgres::{IsolationLevel, NoTls};
 use tracing::debug;
 
 use crate::sql::Sql;
+use crate::tls::Tls;
 use crate::{Conflict, Error};
 
 /// A transaction that rolls back unless it is committed.
@@ -47,6 +48,8 @@ pub struct Settings {
     pub user: String,
     /// Password, where the server asks for one.
     pub password: Option<SecretString>,
+    /// Whether the way there is encrypted.
+    pub tls: Tls,
     /// Limit of one attempt to connect.
     pub connect_timeout: Duration,
     /// Most connections at the same time.
@@ -68,6 +71,7 @@ impl Settings {
             name: text("database.name")?,
             user: text("database.user")?,
             password: value("database.password")?.map(SecretString::from),
+            tls: Tls::from_words(&text("database.tls")?, value("database.tls.ca")?.as_deref())?,
             connect_timeout: Duration::try_from_secs_f64(seconds).map_err(|_| wrong(limit))?,
             pool_size: text("internal.database.pool.size")?
                 .parse()
@@ -84,6 +88,7 @@ impl Settings {
         config
             .dbname(&self.name)
             .user(&self.user)
+            .ssl_mode(self.tls.mode())
             .application_name("qvd")
             .connect_timeout(self.connect_timeout)
             .keepalives_idle(Duration::from_secs(10))
@@ -112,7 +117,7 @@ impl Database {
             return Err(Error::Settings("database.host names no host".to_owned()));
         }
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let manager = Manager::from_config(settings.driver(), NoTls, recycling);
+        let manager = Manager::from_config(settings.driver(), settings.tls.connector()?, recycling);
         let timeouts = Timeouts {
             wait: Some(settings.connect_timeout),
             create: Some(settings.connect_timeout),

@@ -3,7 +3,7 @@
 //! Facts: `spec/database.md` 9 and 12, `spec/cli.md` 5.1.
 
 use secrecy::{ExposeSecret, SecretString};
-use tokio_postgres::{Client, NoTls, Transaction};
+use tokio_postgres::{Client, Transaction};
 use tracing::info;
 
 use crate::takeover::{self, TakenOver};
@@ -271,7 +271,7 @@ impl Drop for Connection {
 async fn connect(settings: &Settings) -> Result<(Client, Connection), DeployError> {
     let connecting = settings.driver();
     let (client, connection) = connecting
-        .connect(NoTls)
+        .connect(settings.tls.connector().map_err(DeployError::Connection)?)
         .await
         .map_err(|e| DeployError::Connection(Error::during("connect to deploy")(e)))?;
     let task = tokio::spawn(async move {

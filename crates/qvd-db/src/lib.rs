@@ -19,12 +19,14 @@ pub mod router;
 mod seed;
 mod sql;
 mod takeover;
+mod tls;
 
 pub use database::{Database, Settings, Transaction};
 pub use error::{Conflict, Error};
 pub use listener::{Doorbell, Listener};
 pub use sql::{Session, Sql, column};
 pub use takeover::TakenOver;
+pub use tls::Tls;
 
 /// Every statement of this crate by module, for the tests that prepare them all and check who may run them.
 pub fn statements() -> impl Iterator<Item = (&'static str, Sql)> {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio_postgres::{AsyncMessage, Client, NoTls};
+use tokio_postgres::{AsyncMessage, Client};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -109,7 +109,8 @@ impl Supervisor {
     async fn listen(&mut self, pause: &mut Duration) -> Result<(), Error> {
         let during = Error::during("listen");
         let connecting = self.settings.driver();
-        let (client, mut connection) = connecting.connect(NoTls).await.map_err(&during)?;
+        let (client, mut connection) =
+            connecting.connect(self.settings.tls.connector()?).await.map_err(&during)?;
         let channels = self.channels.clone();
         let driving = tokio::spawn(async move {
             loop {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
-use qvd_db::Settings;
+use qvd_db::{Settings, Tls};
 use qvd_runtime::postgres::{Access, PrivateCluster};
 
 use crate::installation::Installation;
@@ -27,6 +27,7 @@ pub fn settings(layout: &Layout, name: &str) -> Settings {
         name: name.to_owned(),
         user: "postgres".to_owned(),
         password: None,
+        tls: Tls::default(),
         connect_timeout: Duration::from_secs(20),
         pool_size: 2,
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use qvd_db::{Database, Settings, hosts};
+use qvd_db::{Database, Settings, Tls, hosts};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +62,7 @@ impl FarmDatabase {
             name: self.name.clone(),
             user: role.to_owned(),
             password: passwords.find(role).map(SecretString::from),
+            tls: Tls::default(),
             connect_timeout: CONNECT_LIMIT,
             pool_size: 2,
         }

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Subcommand;
-use qvd_db::Settings;
 use qvd_db::deploy::{Deployment, Standing, ensure as bring_up_to_date, living_hosts, standing};
+use qvd_db::{Settings, Tls};
 use qvd_launch::{Layout, Sharing, with_database};
 use qvd_runtime::Config;
 use secrecy::{ExposeSecret, SecretString};
@@ -70,6 +70,7 @@ pub fn settings(file: &Path) -> Result<Settings> {
         name: values.text("database.name")?,
         user: values.text("database.user")?,
         password: values.optional("database.password")?.map(SecretString::from),
+        tls: Tls::from_words(&values.text("database.tls")?, values.optional("database.tls.ca")?.as_deref())?,
         connect_timeout: values
             .seconds("internal.database.client.connect.timeout")
             .unwrap_or(Duration::from_secs(20)),
@@ -166,6 +167,11 @@ fn client(program: &str, settings: &Settings) -> Result<Command> {
     command.env("PGHOST", settings.hosts.join(",")).env("PGPORT", settings.port.to_string());
     command.env("PGUSER", &settings.user).env("PGDATABASE", &settings.name);
     command.env("PGCONNECT_TIMEOUT", settings.connect_timeout.as_secs().max(2).to_string());
+    let (mode, authorities) = settings.tls.environment();
+    command.env("PGSSLMODE", mode);
+    if let Some(file) = authorities {
+        command.env("PGSSLROOTCERT", file);
+    }
     if let Some(password) = &settings.password {
         command.env("PGPASSWORD", password.expose_secret());
     }

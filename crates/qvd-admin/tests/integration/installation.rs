@@ -11,7 +11,7 @@ use qvd_cli::error::Error as CliError;
 use qvd_cli::options::Options;
 use qvd_db::deploy::{Deployment, deploy};
 use qvd_db::hosts::{self, Beat, Capacity};
-use qvd_db::{Database, Settings};
+use qvd_db::{Database, Settings, Tls};
 use qvd_model::HostState;
 use qvd_runtime::Config;
 use qvd_runtime::postgres::TemporaryCluster;
@@ -48,6 +48,7 @@ impl Installation {
             name: "postgres".to_owned(),
             user: "postgres".to_owned(),
             password: None,
+            tls: Tls::default(),
             connect_timeout: Duration::from_secs(5),
             pool_size: 4,
         };

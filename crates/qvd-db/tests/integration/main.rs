@@ -10,6 +10,7 @@
 mod base;
 mod cluster;
 mod deployment;
+mod encryption;
 mod initial;
 mod inventory;
 mod notifications;
@@ -20,8 +21,22 @@ mod takeover;
 use std::sync::Arc;
 use std::time::Duration;
 
-use qvd_db::{Database, Settings};
+use qvd_db::{Database, Settings, Tls};
 use qvd_runtime::postgres::TemporaryCluster;
+
+/// The administrator of a cluster, in its first database.
+pub fn administrator(cluster: &TemporaryCluster) -> Settings {
+    Settings {
+        hosts: vec![cluster.socket_directory().display().to_string()],
+        port: 5432,
+        name: "postgres".to_owned(),
+        user: "postgres".to_owned(),
+        password: None,
+        tls: Tls::default(),
+        connect_timeout: Duration::from_secs(5),
+        pool_size: 4,
+    }
+}
 
 /// A new, empty database on the shared cluster.
 pub struct Scratch {
@@ -36,15 +51,7 @@ impl Scratch {
     }
 
     pub async fn on(cluster: Arc<TemporaryCluster>, name: &str) -> Self {
-        let mut settings = Settings {
-            hosts: vec![cluster.socket_directory().display().to_string()],
-            port: 5432,
-            name: "postgres".to_owned(),
-            user: "postgres".to_owned(),
-            password: None,
-            connect_timeout: Duration::from_secs(5),
-            pool_size: 4,
-        };
+        let mut settings = administrator(&cluster);
         let database = Database::new(&settings).unwrap();
         database.client().await.unwrap().batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
         settings.name = name.to_owned();

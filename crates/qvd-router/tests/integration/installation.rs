@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use qvd_auth::legacy_hash;
-use qvd_db::{Database, Settings};
+use qvd_db::{Database, Settings, Tls};
 use qvd_relay::certificate::{SelfSigned, self_signed};
 use qvd_runtime::Config;
 use qvd_runtime::postgres::TemporaryCluster;
@@ -45,6 +45,7 @@ impl Installation {
             name: "postgres".to_owned(),
             user: "postgres".to_owned(),
             password: None,
+            tls: Tls::default(),
             connect_timeout: Duration::from_secs(5),
             pool_size: 4,
         };
