@@ -11,8 +11,10 @@ use anyhow::{Context, Result, bail};
 use command_fds::{CommandFdExt, FdMapping};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User};
+use qvd_runtime::Drain;
 use tokio::net::UnixDatagram;
 use tokio::process::{Child, Command};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -21,6 +23,8 @@ use crate::installation::SERVICE_USER;
 use crate::layout::{Daemon, Layout};
 use crate::report::Reporter;
 
+/// How long a daemon may take to serve.
+pub const START_LIMIT: Duration = Duration::from_secs(60);
 /// The first descriptor that a daemon inherits.
 const FIRST_DESCRIPTOR: i32 = 3;
 /// Pauses before a daemon that ended is started again.
@@ -35,6 +39,8 @@ const PROVEN: Duration = Duration::from_secs(60);
 pub struct Plan {
     /// Which one.
     pub daemon: Daemon,
+    /// The program as it was called: what lies there later is a newer version of it.
+    pub program: PathBuf,
     /// The directories.
     pub layout: Layout,
     /// Listening sockets by name; they outlive the daemon.
@@ -43,13 +49,31 @@ pub struct Plan {
     pub patience: Duration,
 }
 
-/// Keeps a daemon running until `stop`; resolves when it has ended for good.
-pub async fn supervise(plan: Arc<Plan>, reporter: Reporter, stop: CancellationToken) {
+/// Where it is told whether a daemon was restarted.
+pub type Answer = oneshot::Sender<Result<()>>;
+
+/// A daemon that is kept running.
+pub struct Kept {
+    /// How it is started.
+    pub plan: Arc<Plan>,
+    /// Where its state is told.
+    pub reporter: Reporter,
+    /// Wishes to have it restarted.
+    pub orders: mpsc::Receiver<Answer>,
+    /// Where processes that were replaced are waited for.
+    pub tasks: Drain,
+    /// The sign to end it.
+    pub stop: CancellationToken,
+}
+
+/// Keeps a daemon running until it shall stop; resolves when it has ended for good.
+pub async fn supervise(mut kept: Kept) {
+    let (plan, reporter, stop) = (kept.plan.clone(), kept.reporter.clone(), kept.stop.clone());
     let mut pause = FIRST_PAUSE;
     loop {
         let started = Instant::now();
         let mut served = false;
-        let ended = run_once(&plan, &reporter, &stop, &mut served).await;
+        let ended = run_once(&mut kept, &mut served).await;
         if served {
             pause = pause.min(SERVED_PAUSE);
         }
@@ -76,31 +100,111 @@ pub async fn supervise(plan: Arc<Plan>, reporter: Reporter, stop: CancellationTo
     }
 }
 
-/// Runs it to its end; `serves` becomes true when it serves.
-async fn run_once(
-    plan: &Plan,
-    reporter: &Reporter,
-    stop: &CancellationToken,
-    serves: &mut bool,
-) -> Result<ExitStatus> {
-    let (ready, notify_path) = readiness_socket(plan)?;
-    let mut child = start(plan, &notify_path)?;
-    let pid = child.id().context("it ended at once")?;
-    reporter.started(plan.daemon, pid);
+/// A process of the daemon.
+struct Process {
+    child: Child,
+    pid: u32,
+    ready: UnixDatagram,
+}
+
+impl Process {
+    fn begin(plan: &Plan) -> Result<Self> {
+        let (ready, notify_path) = readiness_socket(plan)?;
+        let child = start(plan, &notify_path)?;
+        let pid = child.id().context("it ended at once")?;
+        Ok(Self { child, pid, ready })
+    }
+}
+
+/// Resolves when a process says that it serves. Safe to cancel.
+async fn serves(ready: &UnixDatagram) -> Result<()> {
     let mut message = [0; 64];
     loop {
-        tokio::select! {
-            status = child.wait() => return status.context("cannot wait for it"),
-            received = ready.recv(&mut message), if !*serves => {
-                let length = received.context("readiness socket")?;
-                if message.get(..length).is_some_and(|said| said.starts_with(b"READY=1")) {
-                    *serves = true;
-                    reporter.ready(plan.daemon);
-                }
-            }
-            () = stop.cancelled() => return end(plan, &mut child, pid).await,
+        let length = ready.recv(&mut message).await.context("readiness socket")?;
+        if message.get(..length).is_some_and(|said| said.starts_with(b"READY=1")) {
+            return Ok(());
         }
     }
+}
+
+/// Runs it to its end, perhaps in one process after the other; `served` becomes true when it serves.
+async fn run_once(kept: &mut Kept, served: &mut bool) -> Result<ExitStatus> {
+    let Kept { plan, reporter, orders, tasks, stop } = kept;
+    let mut process = Process::begin(plan)?;
+    reporter.started(plan.daemon, process.pid);
+    // Who waits for a process that could only start when its predecessor had ended.
+    let mut waits: Option<Answer> = None;
+    loop {
+        tokio::select! {
+            status = process.child.wait() => return status.context("cannot wait for it"),
+            said = serves(&process.ready), if !*served => {
+                said?;
+                *served = true;
+                reporter.ready(plan.daemon);
+                waits.take().map(|answer| answer.send(Ok(())));
+            }
+            Some(answer) = orders.recv() => {
+                if !*served {
+                    drop(answer.send(Err(anyhow::anyhow!("it is starting already"))));
+                } else if plan.daemon == Daemon::Hkd {
+                    end(plan, &mut process.child, process.pid).await?;
+                    process = Process::begin(plan)?;
+                    *served = false;
+                    reporter.started(plan.daemon, process.pid);
+                    waits = Some(answer);
+                } else {
+                    match successor(plan, stop).await {
+                        Ok(next) => {
+                            reporter.replaced(plan.daemon, next.pid);
+                            let old = std::mem::replace(&mut process, next);
+                            tasks.spawn(run_out(plan.clone(), reporter.clone(), old, stop.clone()));
+                            drop(answer.send(Ok(())));
+                        }
+                        Err(error) => drop(answer.send(Err(error))),
+                    }
+                }
+            }
+            () = stop.cancelled() => return end(plan, &mut process.child, process.pid).await,
+        }
+    }
+}
+
+/// A second process beside the one that serves, on the same sockets, once it serves as well. One that does not is
+/// ended, and everything stays as it was.
+async fn successor(plan: &Plan, stop: &CancellationToken) -> Result<Process> {
+    let mut process = Process::begin(plan)?;
+    let program = plan.daemon.program();
+    let problem = tokio::select! {
+        said = serves(&process.ready) => match said {
+            Ok(()) => return Ok(process),
+            Err(error) => format!("{error:#}"),
+        },
+        status = process.child.wait() => {
+            bail!("the new {program} ended with {}; the old one stays, see its log", status?)
+        }
+        () = tokio::time::sleep(START_LIMIT) => format!("did not serve within {START_LIMIT:?}"),
+        () = stop.cancelled() => "everything is being stopped".to_owned(),
+    };
+    end(plan, &mut process.child, process.pid).await?;
+    bail!("the new {program}: {problem}; the old one stays")
+}
+
+/// Lets a process that was replaced end: a router when its sessions have, or when everything stops.
+async fn run_out(plan: Arc<Plan>, reporter: Reporter, mut old: Process, stop: CancellationToken) {
+    let signal = if plan.daemon == Daemon::L7r { Signal::SIGUSR1 } else { Signal::SIGTERM };
+    let told = i32::try_from(old.pid).map_err(anyhow::Error::from);
+    if let Err(error) = told.and_then(|pid| Ok(kill(Pid::from_raw(pid), signal)?)) {
+        warn!(daemon = plan.daemon.program(), "cannot be told that it is replaced: {error}");
+    }
+    let ended = tokio::select! {
+        status = old.child.wait() => status.context("cannot wait for it"),
+        () = stop.cancelled() => end(&plan, &mut old.child, old.pid).await,
+    };
+    match ended {
+        Ok(status) => info!(daemon = plan.daemon.program(), old.pid, %status, "the replaced one has ended"),
+        Err(error) => warn!(daemon = plan.daemon.program(), old.pid, "{error:#}"),
+    }
+    reporter.run_out(plan.daemon, old.pid);
 }
 
 async fn end(plan: &Plan, child: &mut Child, pid: u32) -> Result<ExitStatus> {
@@ -140,8 +244,7 @@ fn service_user() -> Result<User> {
 }
 
 fn start(plan: &Plan, notify: &std::path::Path) -> Result<Child> {
-    let program = std::env::current_exe().context("cannot tell where this program is")?;
-    let mut command = std::process::Command::new(program);
+    let mut command = std::process::Command::new(&plan.program);
     command
         .arg("daemon")
         .arg(plan.daemon.program())

@@ -133,6 +133,11 @@ impl Layout {
         self.run().join("network.json")
     }
 
+    /// Where the supervisor takes orders.
+    pub fn control(&self) -> PathBuf {
+        self.run().join("supervisor.sock")
+    }
+
     /// The API's socket for root.
     pub fn api_socket(&self) -> PathBuf {
         self.run().join("api.sock")

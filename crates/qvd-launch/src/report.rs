@@ -31,6 +31,9 @@ pub struct DaemonReport {
     pub phase: Phase,
     /// Its process id, while it has one.
     pub pid: Option<u32>,
+    /// Processes that were replaced and let their work run out.
+    #[serde(default)]
+    pub replaced: Vec<u32>,
     /// How often it ended by itself.
     pub failures: u32,
     /// Why it ended last.
@@ -70,6 +73,7 @@ impl Reporter {
             program: daemon.program().to_owned(),
             phase: Phase::Stopped,
             pid: None,
+            replaced: Vec::new(),
             failures: 0,
             problem: None,
         };
@@ -97,6 +101,16 @@ impl Reporter {
             report.phase = Phase::Ready;
             report.problem = None;
         });
+    }
+
+    /// Another process of it serves; the one before lets its work run out.
+    pub fn replaced(&self, daemon: Daemon, pid: u32) {
+        self.change(daemon, |report| report.replaced.extend(report.pid.replace(pid)));
+    }
+
+    /// A process that was replaced has ended.
+    pub fn run_out(&self, daemon: Daemon, pid: u32) {
+        self.change(daemon, |report| report.replaced.retain(|old| *old != pid));
     }
 
     /// It ended by itself.

@@ -41,6 +41,9 @@ pub async fn status(data: &Path, out: &mut impl Write) -> Result<bool> {
         };
         good &= daemon.phase == Phase::Ready;
         write!(out, "  {:<10}  {state}{process}", daemon.program)?;
+        for old in &daemon.replaced {
+            write!(out, ", replaced process {old} goes on with its sessions")?;
+        }
         if daemon.failures > 0 {
             write!(out, ", ended {} times by itself", daemon.failures)?;
         }

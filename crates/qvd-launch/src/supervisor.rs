@@ -18,18 +18,18 @@ use qvd_db::events::Actor;
 use qvd_db::{Database, hosts};
 use qvd_runtime::Drain;
 use secrecy::SecretString;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::child::{Plan, supervise as keep};
+use crate::child::{Kept, Plan, START_LIMIT, supervise as keep};
+use crate::control::{self, Orders};
 use crate::database::{cluster, settings};
 use crate::installation::Installation;
 use crate::layout::{Daemon, Layout};
 use crate::passwords::Passwords;
 use crate::report::Reporter;
 
-/// How long the daemons may take to serve.
-const START_LIMIT: Duration = Duration::from_secs(60);
 /// How long API and router may take to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
 /// How long the desktops of the node may take to stop.
@@ -117,16 +117,22 @@ async fn with_network(
     let reporter = Reporter::new(layout, installation.daemons());
     let daemons = Drain::new(CancellationToken::new());
     let node_stop = CancellationToken::new();
+    let program = std::env::current_exe().context("cannot tell where this program is")?;
+    let mut orders = Orders::new();
     for daemon in installation.daemons() {
         let plan = Arc::new(Plan {
             daemon,
+            program: program.clone(),
             layout: layout.clone(),
             sockets: sockets(layout, installation, daemon)?,
             patience: if daemon == Daemon::Hkd { DESKTOPS_LIMIT } else { STOP_LIMIT },
         });
         let token = if daemon == Daemon::Hkd { node_stop.clone() } else { daemons.token().clone() };
         caller.say("step", &format!("starting {}", daemon.program()));
-        daemons.spawn(keep(plan, reporter.clone(), token));
+        let (order, taken) = mpsc::channel(1);
+        orders.push((daemon, order));
+        let (shown, tasks) = (reporter.clone(), daemons.clone());
+        daemons.spawn(keep(Kept { plan, reporter: shown, orders: taken, tasks, stop: token }));
         let ready = tokio::time::timeout(START_LIMIT, reporter.wait_ready(daemon)).await;
         let ready = ready.unwrap_or_else(|_| {
             Err(anyhow::anyhow!("{} did not serve within {START_LIMIT:?}; see its log", daemon.program()))
@@ -137,6 +143,8 @@ async fn with_network(
             return Err(error);
         }
     }
+    let control = local_socket(&layout.control())?;
+    daemons.spawn(control::serve(control, orders, daemons.token().clone()));
     caller.say("ready", "all daemons serve");
     // From here on nobody reads the pipe.
     caller.0 = None;
@@ -215,16 +223,7 @@ fn sockets(
         Daemon::Hkd => Vec::new(),
         Daemon::L7r => vec![("l7r", tcp(installation.port)?)],
         Daemon::Api => {
-            let path = layout.api_socket();
-            match std::fs::remove_file(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    bail!("{}: {error}", path.display())
-                }
-                _ => {}
-            }
-            let local =
-                UnixListener::bind(&path).with_context(|| format!("cannot listen on {}", path.display()))?;
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+            let local = local_socket(&layout.api_socket())?;
             vec![("api", tcp(installation.api_port)?), ("api-local", local.into())]
         }
     })
@@ -234,6 +233,17 @@ fn listen(address: IpAddr, port: u16) -> Result<OwnedFd> {
     let address = SocketAddr::new(address, port);
     let listener = TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
     Ok(listener.into())
+}
+
+/// A socket for root only, in place of what an earlier supervisor left.
+fn local_socket(path: &Path) -> Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => bail!("{}: {error}", path.display()),
+        _ => {}
+    }
+    let socket = UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(socket)
 }
 
 fn lock(path: &Path) -> Result<Flock<File>> {

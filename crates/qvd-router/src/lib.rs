@@ -4,9 +4,13 @@
 //! of `qvd_logic::session`. A connection that has reached its desktop leaves HTTP for good and goes on as a
 //! small task that only copies. The database is where routers, nodes and the API meet; while it is away,
 //! sessions go on and requests get an answer that says so.
+//!
+//! A router that is replaced retires: its successor accepts on the same socket, while it keeps what it has,
+//! under its own name in the rows, until the last session has ended.
 
 mod accept;
 mod bridge;
+mod cause;
 mod connect;
 mod connection;
 mod counting;
@@ -26,6 +30,7 @@ mod watch;
 mod work;
 
 use qvd_db::{Database, Listener, Settings};
+use qvd_runtime::signals::Orders;
 use qvd_runtime::{Config, Drain};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -37,27 +42,28 @@ use router::{Parts, Router};
 /// Pause between attempts to reach the database at start.
 const DATABASE_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// Runs the router until `stop`, on the socket of the supervisor or on `l7r.address` and `l7r.port`.
+/// Runs the router until it is told to end, on the socket of the supervisor or on `l7r.address` and `l7r.port`.
 ///
 /// # Errors
 /// Everything that keeps the router from serving.
-pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
+pub async fn run(config: Config, orders: Orders) -> Result<(), Error> {
     let inherited = qvd_relay::sockets::inherited("l7r")?;
-    let Some(prepared) = prepare(&config, &stop).await? else { return Ok(()) };
+    let Some(prepared) = prepare(&config, &orders.stop).await? else { return Ok(()) };
     let listener = match inherited {
         Some(socket) => accept::adopt(socket)?,
         None => accept::bind(&config.now()).await?,
     };
-    serve(config, prepared, listener, stop).await
+    serve(config, prepared, listener, orders).await
 }
 
-/// Runs the router until `stop` on this socket.
+/// Runs the router until it is told to end, on this socket.
 ///
 /// # Errors
 /// Everything that keeps the router from serving.
-pub async fn run_on(config: Config, listener: TcpListener, stop: CancellationToken) -> Result<(), Error> {
-    let Some(prepared) = prepare(&config, &stop).await? else { return Ok(()) };
-    serve(config, prepared, listener, stop).await
+pub async fn run_on(config: Config, listener: TcpListener, orders: impl Into<Orders>) -> Result<(), Error> {
+    let orders = orders.into();
+    let Some(prepared) = prepare(&config, &orders.stop).await? else { return Ok(()) };
+    serve(config, prepared, listener, orders).await
 }
 
 struct Prepared {
@@ -85,12 +91,8 @@ async fn prepare(config: &Config, stop: &CancellationToken) -> Result<Option<Pre
     Ok(Some(Prepared { database, settings }))
 }
 
-async fn serve(
-    config: Config,
-    prepared: Prepared,
-    socket: TcpListener,
-    stop: CancellationToken,
-) -> Result<(), Error> {
+async fn serve(config: Config, prepared: Prepared, socket: TcpListener, orders: Orders) -> Result<(), Error> {
+    let Orders { stop, retire } = orders;
     let Prepared { database, settings } = prepared;
     let loops = Drain::new(CancellationToken::new());
     let (listener, listening) = Listener::new(&settings, loops.token().clone());
@@ -102,8 +104,10 @@ async fn serve(
     info!(instance = router.instance.id(), address = ?socket.local_addr().ok(), "serving");
     qvd_runtime::ready::notify();
 
-    accept::accept(&router, socket, &stop).await;
-
+    tokio::select! {
+        () = accept::accept(&router, socket, &stop) => {}
+        () = retire.cancelled() => run_out(&router).await,
+    }
     let limit = settings::drain(&router.config.now());
     info!(connections = router.connections.len(), ?limit, "draining");
     if !router.connections.finish(limit).await {
@@ -118,4 +122,15 @@ async fn serve(
     }
     info!("stopped");
     Ok(())
+}
+
+/// Lets connections and sessions go on until they end, the time for it is over, or the router is told to stop.
+async fn run_out(router: &Router) {
+    let limit = settings::retirement(&router.config.now());
+    info!(connections = router.connections.len(), ?limit, "replaced; what there is goes on");
+    tokio::select! {
+        () = router.connections.idle() => {}
+        () = router.connections.stopping() => {}
+        () = tokio::time::sleep(limit) => {}
+    }
 }

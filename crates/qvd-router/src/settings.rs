@@ -21,6 +21,11 @@ pub(crate) fn drain(values: &Values) -> Duration {
     values.seconds("internal.l7r.timeout.drain").unwrap_or(LAST_WORDS)
 }
 
+/// How long sessions may go on after a successor has replaced the router.
+pub(crate) fn retirement(values: &Values) -> Duration {
+    values.seconds("internal.l7r.timeout.upgrade").unwrap_or(LAST_WORDS)
+}
+
 pub(crate) fn limits(values: &Values) -> Result<Limits, ConfigError> {
     let poll_x = values.seconds("internal.l7r.poll_time.x")?;
     // Upstream tries this often with this pause; we try more often within the same time.

@@ -48,6 +48,12 @@ impl Drain {
         self.tasks.is_empty()
     }
 
+    /// Resolves when no task runs; nobody is asked to stop.
+    pub async fn idle(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
     /// Asks every task to stop and waits up to `limit`; whether all have ended.
     pub async fn finish(&self, limit: Duration) -> bool {
         self.stop.cancel();
@@ -66,6 +72,14 @@ mod tests {
         let listening = drain.clone();
         drain.spawn(async move { listening.stopping().await });
         assert!(drain.finish(Duration::from_secs(5)).await);
+
+        let drain = Drain::default();
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        drain.spawn(ended);
+        assert!(tokio::time::timeout(Duration::from_millis(10), drain.idle()).await.is_err());
+        end.send(()).unwrap();
+        drain.idle().await;
+        assert!(!drain.token().is_cancelled());
 
         let drain = Drain::default();
         let stubborn = drain.spawn(std::future::pending::<()>());

@@ -6,21 +6,34 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use qvd_launch::Daemon;
 use qvd_runtime::Config;
+use qvd_runtime::signals::Orders;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The daemons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Service {
     /// The node daemon.
-    #[value(name = "qvd-hkd")]
+    #[value(name = "qvd-hkd", alias = "hkd")]
     Hkd,
     /// The router.
-    #[value(name = "qvd-l7r")]
+    #[value(name = "qvd-l7r", alias = "l7r")]
     L7r,
     /// The administration API.
-    #[value(name = "qvd-api")]
+    #[value(name = "qvd-api", alias = "api")]
     Api,
+}
+
+impl Service {
+    /// The same among those that `qvd up` runs.
+    pub fn daemon(self) -> Daemon {
+        match self {
+            Self::Hkd => Daemon::Hkd,
+            Self::L7r => Daemon::L7r,
+            Self::Api => Daemon::Api,
+        }
+    }
 }
 
 /// How to run it.
@@ -45,7 +58,7 @@ pub fn run(service: Service, options: Options) -> ExitCode {
     match start(service, &options) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("{}: {error:#}", name(service));
+            eprintln!("{}: {error:#}", service.daemon().program());
             ExitCode::from(CONFIGURATION)
         }
     }
@@ -84,7 +97,10 @@ fn start(service: Service, options: &Options) -> Result<ExitCode> {
         tokio::spawn(reload_on_hangup(config.clone()).context("cannot listen to signals")?);
         anyhow::Ok(match service {
             Service::Hkd => qvd_node::run(config, stop).await.map_err(|e| (e.exit_code(), e.to_string())),
-            Service::L7r => qvd_router::run(config, stop).await.map_err(|e| (1, e.to_string())),
+            Service::L7r => {
+                let retire = qvd_runtime::signals::retire_token().context("cannot listen to signals")?;
+                qvd_router::run(config, Orders { stop, retire }).await.map_err(|e| (1, e.to_string()))
+            }
             Service::Api => qvd_admin::run(config, stop).await.map_err(|e| (1, e.to_string())),
         })
     })?;
@@ -92,7 +108,7 @@ fn start(service: Service, options: &Options) -> Result<ExitCode> {
         Ok(()) => ExitCode::SUCCESS,
         Err((code, problem)) => {
             tracing::error!("{problem}");
-            eprintln!("{}: {problem}", name(service));
+            eprintln!("{}: {problem}", service.daemon().program());
             ExitCode::from(code)
         }
     })
@@ -133,15 +149,6 @@ fn allow_open_files() {
         .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
     if let Err(error) = raised {
         tracing::warn!("the limit of open files stays as it is: {error}");
-    }
-}
-
-/// The name of its program.
-fn name(service: Service) -> &'static str {
-    match service {
-        Service::Hkd => "qvd-hkd",
-        Service::L7r => "qvd-l7r",
-        Service::Api => "qvd-api",
     }
 }
 

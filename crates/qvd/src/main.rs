@@ -35,6 +35,16 @@ enum Command {
     Status(Data),
     /// Say that the machine of a host is off, so that its VMs may be started on others.
     GiveUp(give_up::Options),
+    /// Restart daemons, after an upgrade for example: no desktop and no connection ends by it.
+    ///
+    /// A new router serves before the old one lets go, which keeps its sessions until they end, for at most
+    /// internal.l7r.timeout.upgrade seconds.
+    Restart {
+        /// Which ones [default: all].
+        services: Vec<Service>,
+        #[command(flatten)]
+        data: Data,
+    },
     /// Deploy or migrate a database (as qvd-deploy-db).
     #[command(name = "deploy-db")]
     DeployDb(deploy::Options),
@@ -151,6 +161,7 @@ fn main() -> ExitCode {
         Command::Up(options) => report(up(*options)),
         Command::Down(data) => report(qvd_launch::down(&data.data, &mut std::io::stdout())),
         Command::Status(data) => status(&data.data),
+        Command::Restart { services, data } => report(restart(&services, &data.data)),
         Command::Supervise(data) => report(supervise(data)),
         Command::Watchdog(options) => report(watch(options)),
         Command::GiveUp(options) => report(give_up::run(&options)),
@@ -207,6 +218,11 @@ fn status(data: &Path) -> ExitCode {
         Ok(false) => ExitCode::from(3),
         Err(error) => report(Err(error)),
     }
+}
+
+fn restart(services: &[Service], data: &Path) -> anyhow::Result<()> {
+    let daemons: Vec<_> = services.iter().map(|service| service.daemon()).collect();
+    qvd_launch::restart(data, &daemons, &mut std::io::stdout())
 }
 
 fn watch(options: Watchdog) -> anyhow::Result<()> {

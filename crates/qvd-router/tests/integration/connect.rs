@@ -148,6 +148,44 @@ async fn who_asks_why_before_the_end_is_written_waits_for_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_router_that_is_replaced_keeps_its_sessions() {
+    let site = Installation::new("replaced", "internal.l7r.timeout.upgrade = 60\n").await;
+    let (old, new) = (site.router().await, site.router().await);
+    let joe = basic("joe@acme", "secret");
+    let mut first = site.client(&old).await;
+    first.connect(1, &joe).await;
+    first.echo("before").await;
+    old.orders.retire.cancel();
+    // It takes nobody any more, but what it has goes on, in its own name.
+    while tokio::net::TcpStream::connect(old.address).await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    first.echo("after").await;
+    site.session_becomes("connected").await;
+    let mut second = site.client(&new).await;
+    second.connect(1, &joe).await;
+    first.ended().await;
+    second.echo("taken over").await;
+    // With its last session it ends by itself.
+    tokio::time::timeout(Duration::from_secs(5), old.task).await.unwrap().unwrap().unwrap();
+    new.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replaced_router_ends_when_its_time_is_over() {
+    let site = Installation::new("retired", "internal.l7r.timeout.upgrade = 0.2\n").await;
+    let router = site.router().await;
+    let mut client = site.client(&router).await;
+    client.connect(1, &basic("joe@acme", "secret")).await;
+    client.echo("here").await;
+    router.orders.retire.cancel();
+    client.ended().await;
+    router.task.await.unwrap().unwrap();
+    assert_eq!(site.last_event(1).await, "drain");
+    site.session_becomes("disconnected").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_vm_is_started_and_awaited() {
     let site = Installation::new("started", "").await;
     let router = site.router().await;

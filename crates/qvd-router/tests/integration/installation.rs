@@ -9,9 +9,9 @@ use qvd_db::{Database, Settings, Tls};
 use qvd_relay::certificate::{SelfSigned, self_signed};
 use qvd_runtime::Config;
 use qvd_runtime::postgres::TemporaryCluster;
+use qvd_runtime::signals::Orders;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
 use crate::client::Client;
 use crate::desktop::{Desktop, SECRET};
@@ -29,7 +29,7 @@ pub struct Installation {
 
 pub struct Running {
     pub address: SocketAddr,
-    pub stop: CancellationToken,
+    pub orders: Orders,
     pub task: JoinHandle<Result<(), qvd_router::Error>>,
 }
 
@@ -100,9 +100,9 @@ impl Installation {
         let config = Config::parse("test", &text).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let stop = CancellationToken::new();
-        let task = tokio::spawn(qvd_router::run_on(config, listener, stop.clone()));
-        let running = Running { address, stop, task };
+        let orders = Orders::default();
+        let task = tokio::spawn(qvd_router::run_on(config, listener, orders.clone()));
+        let running = Running { address, orders, task };
         self.until(&running, 200).await;
         running
     }
@@ -164,7 +164,7 @@ impl Installation {
 
 impl Running {
     pub async fn end(self) {
-        self.stop.cancel();
+        self.orders.stop.cancel();
         tokio::time::timeout(crate::client::LIMIT, self.task).await.unwrap().unwrap().unwrap();
     }
 }
