@@ -163,7 +163,7 @@ fn local_peer(stream: &UnixStream) -> Peer {
 }
 
 async fn secured(stream: TcpStream, from: SocketAddr, tls: Arc<Certificate>, router: Router, tasks: Drain) {
-    if let Err(error) = link::tune(&stream) {
+    if let Err(error) = link::tune(&stream, link::SILENCE) {
         debug!(%from, "socket options: {error}");
     }
     let handshake = tls.current().acceptor().accept(stream);

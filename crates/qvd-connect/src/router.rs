@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use qvd_relay::link;
 use qvd_wire::http::{
     Answer, Credentials, Get, ResponseError, ResponseHead, ResponseParser, SESSION, SESSION_END, SessionEnd,
     UPGRADE_QVD, VM_INFO, VmEntry, decode_end, decode_vms,
@@ -106,7 +107,11 @@ impl Router {
         let late = || ConnectError::Timeout { server: server.to_string(), limit };
         let tls = |detail: String| ConnectError::Tls { host: host.clone(), port, detail };
         let tcp = tokio::time::timeout(limit, tcp(&server)).await.map_err(|_| late())??;
-        tcp.set_nodelay(true).map_err(|source| ConnectError::Tcp { host: host.clone(), port, source })?;
+        link::tune(&tcp, link::SILENCE).map_err(|source| ConnectError::Tcp {
+            host: host.clone(),
+            port,
+            source,
+        })?;
         let (config, verdict) = trust.config(&host, port).map_err(|error| tls(error.to_string()))?;
         let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())
             .map_err(|error| tls(error.to_string()))?;

@@ -6,26 +6,21 @@ use std::time::Duration;
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::TcpStream;
 
-/// Silence after which the peer is asked whether it is there.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
-/// Time between questions.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// How long a peer may be silent where nobody says otherwise.
+pub const SILENCE: Duration = Duration::from_secs(120);
 /// Unanswered questions that end the connection.
 const KEEPALIVE_COUNT: u32 = 4;
-/// Sent bytes that nobody confirms for this long end the connection.
-const USER_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Sends small packets at once, and notices a peer that is gone within two minutes.
-pub fn tune(stream: &TcpStream) -> io::Result<()> {
+/// Sends small packets at once, and notices within `silence` that the peer is gone: after half of it an idle peer is
+/// asked whether it is there, and what it does not confirm for as long ends the connection as well.
+pub fn tune(stream: &TcpStream, silence: Duration) -> io::Result<()> {
+    let silence = u32::try_from(silence.as_millis()).unwrap_or(u32::MAX);
+    let seconds = |parts: u32| (silence / parts / 1000).max(1);
     stream.set_nodelay(true)?;
     setsockopt(stream, sockopt::KeepAlive, &true)?;
-    setsockopt(stream, sockopt::TcpKeepIdle, &seconds(KEEPALIVE_IDLE))?;
-    setsockopt(stream, sockopt::TcpKeepInterval, &seconds(KEEPALIVE_INTERVAL))?;
+    setsockopt(stream, sockopt::TcpKeepIdle, &seconds(2))?;
+    setsockopt(stream, sockopt::TcpKeepInterval, &seconds(2 * KEEPALIVE_COUNT))?;
     setsockopt(stream, sockopt::TcpKeepCount, &KEEPALIVE_COUNT)?;
-    setsockopt(stream, sockopt::TcpUserTimeout, &seconds(USER_TIMEOUT).saturating_mul(1000))?;
+    setsockopt(stream, sockopt::TcpUserTimeout, &silence)?;
     Ok(())
-}
-
-fn seconds(span: Duration) -> u32 {
-    u32::try_from(span.as_secs()).unwrap_or(u32::MAX)
 }

@@ -26,7 +26,7 @@ async fn talk(server: &ServerTls, client: ClientConfig, name: &str) -> std::io::
     let acceptor = server.acceptor().clone();
     let serving = tokio::spawn(async move {
         let (stream, _) = listener.accept().await?;
-        link::tune(&stream)?;
+        link::tune(&stream, link::SILENCE)?;
         let mut tls = acceptor.accept(stream).await?;
         tls.write_all(b"hello").await?;
         tls.shutdown().await

@@ -38,6 +38,7 @@ struct Deadlines {
     handshake: Duration,
     request: Duration,
     idle: Duration,
+    silence: Duration,
 }
 
 impl Deadlines {
@@ -47,6 +48,7 @@ impl Deadlines {
             handshake: values.seconds("internal.l7r.timeout.handshake")?,
             request: values.seconds("internal.l7r.timeout.request")?,
             idle: values.seconds("internal.l7r.timeout.idle")?,
+            silence: values.seconds("internal.l7r.timeout.link")?,
         })
     }
 }
@@ -57,7 +59,7 @@ pub(crate) async fn serve(router: Arc<Router>, stream: TcpStream, address: IpAdd
         Ok(deadlines) => deadlines,
         Err(wrong) => return error!("connection closed: {wrong}"),
     };
-    if let Err(error) = link::tune(&stream) {
+    if let Err(error) = link::tune(&stream, deadlines.silence) {
         return debug!(%address, "gone at once: {error}");
     }
     let stream = match router.tls() {

@@ -158,7 +158,7 @@ impl Work {
         self.router.counting.add(|c| c.nx_attempts += 1);
         let connecting = async {
             let stream = TcpStream::connect(port).await?;
-            link::tune(&stream)?;
+            link::tune(&stream, link::SILENCE)?;
             Ok::<_, std::io::Error>(stream)
         };
         match timeout(self.call_limit, connecting).await {
