@@ -23,13 +23,18 @@ const END: Sql = Sql::new(
     "read the end of a session",
     "SELECT code, text FROM events WHERE session_id = $1 ORDER BY id DESC LIMIT 1",
 );
+const ORDERED: Sql = Sql::new(
+    "read who had the VM stopped",
+    "SELECT code FROM events WHERE kind = 'vm' AND object_id = $1 AND (code IN ('stop', 'expired') \
+     OR to_state = 'starting') ORDER BY id DESC LIMIT 1",
+);
 const STORY: Sql = Sql::new(
     "read events",
     "SELECT time, object_name, actor, from_state, to_state, code, text FROM events \
      WHERE kind = $1 AND object_id = $2 ORDER BY id DESC LIMIT $3",
 );
 
-pub(crate) const ALL: &[Sql] = &[RECORD, RECORD_END, END, STORY];
+pub(crate) const ALL: &[Sql] = &[RECORD, RECORD_END, END, ORDERED, STORY];
 
 /// Who makes something happen, as it stands in `events.actor`: `admin:NAME`, `user:LOGIN`, `hkd:HOST`, …
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,6 +148,16 @@ pub async fn record_end(session: &impl Session, actor: &Actor, end: End<'_>) -> 
 pub async fn end(session: &impl Session, number: i64) -> Result<Option<(EndReason, String)>, Error> {
     let Some(row) = END.query_opt(session, &[&number]).await? else { return Ok(None) };
     Ok(Some((END.word(&row, "code")?, END.column::<Option<String>>(&row, "text")?.unwrap_or_default())))
+}
+
+/// Why the VM was told to stop since its last start; `None` if nobody told it.
+pub async fn stop_ordered(session: &impl Session, vm: VmId) -> Result<Option<EndReason>, Error> {
+    let Some(row) = ORDERED.query_opt(session, &[&vm.0]).await? else { return Ok(None) };
+    Ok(match ORDERED.column::<&str>(&row, "code")? {
+        "stop" => Some(EndReason::VmStopped),
+        "expired" => Some(EndReason::Expired),
+        _ => None,
+    })
 }
 
 /// The latest `limit` events of an object, newest first.

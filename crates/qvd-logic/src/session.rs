@@ -436,31 +436,66 @@ fn stopped(vm: VmId, failure: Option<Failure>) -> Failure {
 /// What ended a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
-    /// The client's side; whether it went by itself.
+    /// The client's side ended.
     Client {
-        /// False for a link that broke.
+        /// Whether it went by itself; false for a link that broke.
         orderly: bool,
+        /// The VM, if anything is known about it.
+        vm: Option<Seen>,
     },
-    /// The desktop's side, and what its VM was doing then, if that is known.
-    Desktop {
-        /// The VM's state, and whether it failed.
-        vm: Option<(VmState, bool)>,
-    },
+    /// The desktop's side ended.
+    Desktop(Option<Seen>),
     /// Somebody had it ended.
     Told(EndReason),
+}
+
+/// A VM as its router sees it when a connection has ended. Which side ends first when a VM goes down is a matter of
+/// luck, so it says more than the side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// What it is doing.
+    pub state: VmState,
+    /// Why it was told to stop, if it was.
+    pub ordered: Option<EndReason>,
+    /// Whether it failed, as its row tells in the end.
+    pub failed: bool,
+    /// Whether the daemon of its node lives.
+    pub host_alive: bool,
+    /// Whether its agent answers.
+    pub answers: bool,
+}
+
+impl Seen {
+    /// Whether nothing more will be known of it.
+    pub fn is_settled(&self) -> bool {
+        self.ordered.is_some() || self.failed || self.state == VmState::Stopped || self.answers
+    }
+
+    /// What became of the VM: `None` if it is up.
+    fn end(&self) -> Option<EndReason> {
+        match self.ordered {
+            Some(reason) => Some(reason),
+            None if matches!(self.state, VmState::Running | VmState::Starting) => None,
+            None if self.failed => Some(EndReason::VmFailed),
+            None => Some(EndReason::VmStopped),
+        }
+    }
 }
 
 impl Cause {
     /// The reason for the story. A session that the user ended inside a running desktop was left.
     pub fn reason(self) -> EndReason {
+        if let Self::Client { vm: Some(seen), .. } | Self::Desktop(Some(seen)) = self
+            && let Some(end) = seen.end()
+        {
+            return end;
+        }
         match self {
             Self::Told(reason) => reason,
-            Self::Client { orderly: true } | Self::Desktop { vm: Some((VmState::Running, _)) } => {
-                EndReason::Left
-            }
-            Self::Client { orderly: false } | Self::Desktop { vm: None } => EndReason::LinkLost,
-            Self::Desktop { vm: Some((_, true)) } => EndReason::VmFailed,
-            Self::Desktop { vm: Some((_, false)) } => EndReason::VmStopped,
+            Self::Client { orderly: true, .. } => EndReason::Left,
+            Self::Desktop(Some(seen)) if seen.answers => EndReason::Left,
+            Self::Desktop(Some(seen)) if !seen.host_alive => EndReason::NodeLost,
+            Self::Client { orderly: false, .. } | Self::Desktop(_) => EndReason::LinkLost,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The means of one VM: carries out what its lifecycle machine asks for.
 
 use std::future::Future;
+use std::os::unix::process::ExitStatusExt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use qvd_db::node::{self, Ownership, Place, Written};
 use qvd_hypervisor::lxc::{Container, Process};
 use qvd_hypervisor::storage::{self, Home, HomeOwner, Overlay, Tree, Unpacking};
-use qvd_logic::lifecycle::{Step, Timer, Undo};
+use qvd_logic::lifecycle::{Event, Step, Timer, Undo};
 use qvd_model::{Failure, FailureCode, Generation, VmId, VmState};
 use qvd_rpc::{Agent, AgentError};
 use qvd_runtime::Values;
@@ -392,8 +393,9 @@ impl Desktop {
         node.records.remove(self.vm).map_err(|error| record_failure(&error))
     }
 
-    /// Resolves when the container has ended, with what it wrote last.
-    pub async fn ended(&self) -> String {
+    /// Resolves when the container has ended, with what it wrote last. Its `lxc-start` dies by a signal only if somebody
+    /// else kills it, or the kernel for want of memory.
+    pub async fn ended(&self) -> Event {
         let (child, monitor) = {
             let mut inner = self.inner();
             (inner.child.take(), inner.monitor)
@@ -405,11 +407,13 @@ impl Desktop {
         };
         self.inner().monitor = None;
         let lxc = container::lxc(&self.node.config.now());
-        match (status, lxc) {
+        let killed = matches!(&status, Ok(Some(status)) if status.signal().is_some());
+        let text = match (status, lxc) {
             (Ok(status), Ok(lxc)) => lxc.exited(self.vm, status).to_string(),
             (Err(error), _) => error.to_string(),
             (_, Err(failure)) => failure.to_string(),
-        }
+        };
+        if killed { Event::Crashed(text) } else { Event::Ended(text) }
     }
 
     /// Pings the agent after a pause.

@@ -144,7 +144,7 @@ struct Owner {
     deadline: Option<Instant>,
     ping: Pending<Result<(), String>>,
     pulse: Option<(Pulse, Instant)>,
-    ended: Pending<String>,
+    ended: Pending<Event>,
 }
 
 impl Owner {
@@ -180,7 +180,7 @@ impl Owner {
                     warn!(vm = self.desktop.vm.0, "the row is not ours any more; the VM is killed here");
                     return Event::Kill(FailureCode::Fenced);
                 },
-                output = pending(&mut self.ended) => return Event::Ended(output),
+                event = pending(&mut self.ended) => return event,
                 answer = pending(&mut self.ping) => if let Some(event) = self.observe(answer) {
                     return event;
                 },

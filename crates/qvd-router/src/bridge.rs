@@ -4,21 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use qvd_db::router::{self, Ending, Session};
-use qvd_logic::session::Cause;
+use qvd_db::router::{Ending, Session};
 use qvd_model::UserState;
 use qvd_model::event::EndReason;
-use qvd_relay::{Duplex, Ended, Side, Traffic, duplex};
+use qvd_relay::{Duplex, Traffic, duplex};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tracing::info;
 
+use crate::cause;
 use crate::router::Router;
 use crate::sessions::Told;
 use crate::stream::Stream;
-
-/// How long the question what became of the VM may take.
-const LOOK_LIMIT: Duration = Duration::from_secs(2);
 
 /// A client's session and the connection to its desktop.
 pub(crate) struct Bridge {
@@ -43,7 +40,7 @@ impl Bridge {
         drop((client, desktop));
         let reason = match cause {
             Ok(reason) => reason,
-            Err(ended) => cause_of(&router, &session, &ended).await.reason(),
+            Err(ended) => cause::of(&router, session.vm, &ended).await.reason(),
         };
         drop(told);
         end(&router, session, reason, relay.traffic(), begun.elapsed()).await;
@@ -68,17 +65,4 @@ async fn end(router: &Arc<Router>, session: Session, reason: EndReason, traffic:
         traffic.from_desktop
     );
     router.release(session, Ending { from: UserState::Connected, reason, text }).await;
-}
-
-/// What lies behind the end of one side.
-async fn cause_of(router: &Router, session: &Session, ended: &Ended) -> Cause {
-    if ended.by == Side::Client {
-        return Cause::Client { orderly: ended.orderly() };
-    }
-    let look = router::desktop(&router.database, session.vm);
-    let vm = match tokio::time::timeout(LOOK_LIMIT, look).await {
-        Ok(Ok(Some(desktop))) => Some((desktop.state, desktop.failure.is_some())),
-        _ => None,
-    };
-    Cause::Desktop { vm }
 }

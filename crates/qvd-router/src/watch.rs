@@ -99,7 +99,7 @@ async fn look_at_sessions(router: &Router, host: qvd_model::HostId) {
             let reason = match (row.failed, row.lost) {
                 (_, true) => EndReason::NodeLost,
                 (true, false) => EndReason::VmFailed,
-                (false, false) => EndReason::VmStopped,
+                (false, false) => row.stopped,
             };
             router.sessions.tell(row.id, reason);
         }

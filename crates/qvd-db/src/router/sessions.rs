@@ -55,7 +55,10 @@ const KEPT: Sql = Sql::new(
     "SELECT r.vm_id, r.session_id, r.vm_state, r.failure_code IS NOT NULL AS failed, \
      coalesce(r.failure_code = 'node_lost', false) AS lost, r.user_state = 'connected' AS connected, r.user_cmd IS NOT NULL AS told, \
      CASE WHEN r.user_cmd IS NULL THEN NULL ELSE (SELECT e.code FROM events AS e WHERE e.kind = 'vm' \
-         AND e.object_id = r.vm_id AND e.code IN ('abort', 'takeover') ORDER BY e.id DESC LIMIT 1) END AS told_by \
+         AND e.object_id = r.vm_id AND e.code IN ('abort', 'takeover') ORDER BY e.id DESC LIMIT 1) END AS told_by, \
+     CASE WHEN r.vm_state <> 'stopped' THEN NULL ELSE (SELECT e.code FROM events AS e WHERE e.kind = 'vm' \
+         AND e.object_id = r.vm_id AND (e.code IN ('stop', 'expired') OR e.to_state = 'starting') \
+         ORDER BY e.id DESC LIMIT 1) END AS stopped_by \
      FROM vm_runtimes AS r WHERE r.l7r_host_id = $1 AND r.l7r_instance = $2",
 );
 
@@ -128,6 +131,8 @@ pub struct Kept {
     pub failed: bool,
     /// Whether it did because its host was given up.
     pub lost: bool,
+    /// Why it stopped, if it has, and has not failed.
+    pub stopped: EndReason,
     /// Whether bytes flow.
     pub connected: bool,
     /// Whether, and why, its connection is to end.
@@ -277,6 +282,10 @@ pub async fn kept(database: &Database, host: HostId, instance: &str) -> Result<V
                 state: KEPT.word(row, "vm_state")?,
                 failed: KEPT.column(row, "failed")?,
                 lost: KEPT.column(row, "lost")?,
+                stopped: match KEPT.column(row, "stopped_by")? {
+                    Some("expired") => EndReason::Expired,
+                    _ => EndReason::VmStopped,
+                },
                 connected: KEPT.column(row, "connected")?,
                 told,
             })

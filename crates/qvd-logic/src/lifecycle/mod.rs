@@ -74,6 +74,8 @@ pub enum Event {
     Silent(Failure),
     /// The hypervisor process ended; the text is the end of its output.
     Ended(String),
+    /// The hypervisor process was killed, not by us; the text tells more.
+    Crashed(String),
     /// The timer of the present state ran out.
     Elapsed,
 }
@@ -210,7 +212,7 @@ impl Machine {
                 None => self.enter(S::Booting, [Effect::Arm(Timer::Boot)]),
             },
             (S::Starting(_), E::Failed(failure)) => self.fail(failure).unwind(),
-            (S::Starting(_), E::Ended(output)) => self.fail(exited(&output)).unwind(),
+            (S::Starting(_), E::Ended(output) | E::Crashed(output)) => self.fail(exited(&output)).unwind(),
             (S::Starting(_), E::Stop) => self.cancel(FailureCode::Cancelled),
             (S::Starting(_), E::Kill(code)) => self.cancel(code),
 
@@ -219,6 +221,9 @@ impl Machine {
                 self.enter(S::Running, [Effect::ReleaseSlot])
             }
             (S::Running, E::Alive) => Vec::new(),
+            (S::Booting | S::Running | S::Debugging, E::Crashed(output)) => {
+                self.fail(exited(&output)).unwind()
+            }
             (S::Booting, E::Ended(output)) => self.fail(exited(&output)).unwind(),
             (S::Booting, E::Silent(failure)) => self.fail(failure).halt(),
             (S::Booting, E::Elapsed) => {
@@ -233,6 +238,7 @@ impl Machine {
                 self.enter(S::PoweringOff, [Effect::Arm(Timer::PowerOff), Effect::PowerOff])
             }
             (S::Running | S::Debugging | S::PoweringOff | S::Halting, E::Ended(_)) => self.unwind(),
+            (S::PoweringOff | S::Halting, E::Crashed(_)) => self.unwind(),
             (S::PoweringOff, E::Failed(_) | E::Elapsed) => self.halt(),
             (S::Halting, E::Failed(_) | E::Elapsed) => self.kill(),
             (S::PoweringOff | S::Halting, E::Done | E::Alive | E::Silent(_) | E::Stop) => Vec::new(),
@@ -253,7 +259,10 @@ impl Machine {
                 self.fail(failure).enter(S::Waiting, [Effect::Arm(retry)])
             }
             (S::Waiting, E::Elapsed) => self.kill(),
-            (S::Killing | S::Undoing(_) | S::Clearing | S::Waiting, E::Stop | E::Ended(_)) => Vec::new(),
+            (
+                S::Killing | S::Undoing(_) | S::Clearing | S::Waiting,
+                E::Stop | E::Ended(_) | E::Crashed(_),
+            ) => Vec::new(),
             (S::Killing | S::Undoing(_) | S::Clearing, E::Kill(_) | E::Alive | E::Silent(_) | E::Elapsed) => {
                 Vec::new()
             }

@@ -102,6 +102,19 @@ fn an_agent_that_powers_off_leaves_without_a_failure() {
 }
 
 #[test]
+fn a_hypervisor_that_is_killed_is_a_failure_unless_it_was_to_end() {
+    let mut machine = running();
+    let effects = machine.step(Event::Crashed("signal 9".to_owned())).unwrap();
+    let effects = settle(&mut machine, effects);
+    let Some(Effect::ClearRow(Some(failure))) = effects.last() else { panic!("{effects:?}") };
+    assert_eq!(failure.code, FailureCode::HypervisorExited);
+    let mut machine = running();
+    machine.step(Event::Stop).unwrap();
+    let effects = machine.step(Event::Crashed("signal 9".to_owned())).unwrap();
+    assert_eq!(settle(&mut machine, effects).last(), Some(&Effect::ClearRow(None)));
+}
+
+#[test]
 fn a_failed_clean_up_is_a_zombie_that_is_tried_again() {
     let mut machine = running();
     machine.step(Event::Kill(FailureCode::Fenced)).unwrap();
@@ -168,6 +181,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         Just(Event::Alive),
         Just(Event::Silent(failure("s"))),
         Just(Event::Ended(String::new())),
+        Just(Event::Crashed(String::new())),
         Just(Event::Elapsed),
     ];
     proptest::collection::vec(event, 0..60)

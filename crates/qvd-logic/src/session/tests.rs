@@ -142,11 +142,28 @@ fn a_session_that_ends_is_asked_why() {
 
 #[test]
 fn reasons_come_from_the_closed_list() {
-    assert_eq!(Cause::Client { orderly: true }.reason(), EndReason::Left);
-    assert_eq!(Cause::Client { orderly: false }.reason(), EndReason::LinkLost);
-    assert_eq!(Cause::Desktop { vm: Some((VmState::Running, false)) }.reason(), EndReason::Left);
-    assert_eq!(Cause::Desktop { vm: Some((VmState::Stopping, false)) }.reason(), EndReason::VmStopped);
-    assert_eq!(Cause::Desktop { vm: Some((VmState::Stopped, true)) }.reason(), EndReason::VmFailed);
+    let runs =
+        Seen { state: VmState::Running, ordered: None, failed: false, host_alive: true, answers: true };
+    let stops = Seen { ordered: Some(EndReason::VmStopped), ..runs };
+    let expired = Seen { ordered: Some(EndReason::Expired), state: VmState::Stopping, ..runs };
+    let failed = Seen { state: VmState::Stopped, failed: true, answers: false, ..runs };
+    let silent = Seen { answers: false, ..runs };
+    let lost = Seen { host_alive: false, ..silent };
+    let ends = |vm: Option<Seen>| {
+        let client = |orderly| Cause::Client { orderly, vm }.reason();
+        [client(true), client(false), Cause::Desktop(vm).reason()]
+    };
+    use EndReason::{Expired, Left, LinkLost, NodeLost, VmFailed, VmStopped};
+    assert_eq!(ends(None), [Left, LinkLost, LinkLost]);
+    assert_eq!(ends(Some(runs)), [Left, LinkLost, Left]);
+    assert_eq!(ends(Some(stops)), [VmStopped; 3]);
+    assert_eq!(ends(Some(expired)), [Expired; 3]);
+    assert!(stops.is_settled() && failed.is_settled() && runs.is_settled());
+    assert!(!silent.is_settled() && !Seen { state: VmState::Stopping, ..silent }.is_settled());
+    assert_eq!(ends(Some(Seen { state: VmState::Stopping, ..runs })), [VmStopped; 3]);
+    assert_eq!(ends(Some(failed)), [VmFailed; 3]);
+    assert_eq!(ends(Some(silent)), [Left, LinkLost, LinkLost]);
+    assert_eq!(ends(Some(lost)), [Left, LinkLost, NodeLost]);
     assert_eq!(Cause::Told(EndReason::TakenOver).reason(), EndReason::TakenOver);
 }
 
