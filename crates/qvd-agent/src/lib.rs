@@ -13,6 +13,7 @@ mod environment;
 mod error;
 mod gate;
 mod hooks;
+mod housekeeper;
 pub mod init;
 mod launch;
 mod leftover;

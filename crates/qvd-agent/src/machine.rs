@@ -95,6 +95,8 @@ pub(crate) enum Effect {
     Resume,
     /// Tell it to let go of its client, or to stop waiting for one.
     HangUp,
+    /// End what may hold it up when it lets go of its client.
+    Hasten,
     /// Tell it to end.
     Terminate,
     /// End it.
@@ -183,7 +185,7 @@ impl State {
 
             (S::Listening { fresh }, On::Linked) => (S::Linking { fresh }, vec![]),
             // The peer left before anything reached the X server, or the X server will tell what it does.
-            (S::Linking { fresh }, On::Unlinked) => (S::Listening { fresh }, vec![Do::OpenGate]),
+            (S::Linking { fresh }, On::Unlinked) => (S::Listening { fresh }, vec![Do::OpenGate, Do::Hasten]),
             (S::Listening { fresh } | S::Linking { fresh }, On::Running) => {
                 let connected = Do::StateHook(SessionState::Connected);
                 let start = fresh.then_some(Do::StartDesktop);
@@ -203,8 +205,10 @@ impl State {
                 (S::Suspended, vec![Do::CloseGate, suspended])
             }
 
-            (S::Connected, On::Displace) => (S::Suspending, vec![Do::HangUp, Do::SuspendHook]),
-            (S::Connected, On::Suspend) => (S::Suspending, vec![Do::HangUp]),
+            // The X server will tell that it has noticed.
+            (S::Connected, On::Unlinked) => (S::Connected, vec![Do::Hasten]),
+            (S::Connected, On::Displace) => (S::Suspending, vec![Do::HangUp, Do::Hasten, Do::SuspendHook]),
+            (S::Connected, On::Suspend) => (S::Suspending, vec![Do::HangUp, Do::Hasten]),
             (S::Connected, On::Suspending) => (S::Suspending, vec![Do::CloseGate, Do::SuspendHook]),
             (S::Connected, On::Suspended) => (S::Suspended, vec![Do::CloseGate, Do::SuspendHook, suspended]),
             (S::Suspending, On::Suspended) => (S::Suspended, vec![Do::CloseGate, suspended]),
@@ -326,7 +330,7 @@ mod tests {
                             desktop = false;
                         }
                         Effect::Launch => prop_assert!(!state.has_server()),
-                        Effect::HangUp | Effect::Terminate | Effect::Kill | Effect::Resume => {
+                        Effect::HangUp | Effect::Hasten | Effect::Terminate | Effect::Kill | Effect::Resume => {
                             prop_assert!(state.has_server());
                         }
                         _ => {}

@@ -19,6 +19,7 @@ use tracing::{info, warn};
 
 use crate::gate::{Gate, Ticket};
 use crate::hooks::{self, Moment};
+use crate::housekeeper;
 use crate::launch::{LaunchError, Session};
 use crate::leftover;
 use crate::machine::{Effect, Event, Refused, State};
@@ -81,6 +82,7 @@ pub(crate) struct Owner {
     client: Option<Client>,
     preparation: Option<AbortHandle>,
     waking: Option<AbortHandle>,
+    hastening: Option<AbortHandle>,
     session: Option<Session>,
     watch: Option<Watch>,
     server: Option<Child>,
@@ -120,6 +122,7 @@ impl Owner {
             client: None,
             preparation: None,
             waking: None,
+            hastening: None,
             session: None,
             watch: None,
             server: None,
@@ -250,6 +253,7 @@ impl Owner {
             Effect::Launch => self.launch()?,
             Effect::Resume => self.resume()?,
             Effect::HangUp => self.signal(Signal::SIGHUP),
+            Effect::Hasten => self.hasten(),
             Effect::Terminate => self.signal(Signal::SIGTERM),
             Effect::Kill => self.signal(Signal::SIGKILL),
             Effect::StartDesktop => self.start_desktop()?,
@@ -301,6 +305,7 @@ impl Owner {
     }
 
     fn resume(&mut self) -> Result<(), Failure> {
+        self.hastening.take().iter().for_each(AbortHandle::abort);
         if let (Some(session), Some(client)) = (&self.session, &self.client) {
             session.write_options(&self.settings, &client.values).map_err(|e| launch_failure(&e))?;
         }
@@ -353,6 +358,12 @@ impl Owner {
         self.waking.replace(waking.abort_handle()).iter().for_each(AbortHandle::abort);
     }
 
+    fn hasten(&mut self) {
+        let (Some(server), Some(session)) = (pid(&self.server), &self.session) else { return };
+        let hastening = self.drain.spawn(housekeeper::end(server, session.account.uid));
+        self.hastening.replace(hastening.abort_handle()).iter().for_each(AbortHandle::abort);
+    }
+
     fn clear(&mut self) {
         if let Some(group) = pid(&self.desktop) {
             // The desktop is a session leader, so its process group has its id; it may be gone already.
@@ -371,6 +382,7 @@ impl Owner {
         }
         leftover::forget(&self.settings);
         self.waking.take().iter().for_each(AbortHandle::abort);
+        self.hastening.take().iter().for_each(AbortHandle::abort);
         (self.session, self.watch, self.client, self.server) = (None, None, None, None);
     }
 
