@@ -108,6 +108,21 @@ impl Display {
         }
     }
 
+    /// What it shows once nothing has been drawn for a while.
+    pub fn settled(&self, limit: Duration) -> Result<Picture> {
+        const QUIET: Duration = Duration::from_millis(500);
+        let end = Instant::now() + limit;
+        while Instant::now() < end {
+            while self.connection.poll_for_event()?.is_some() {}
+            let quiet = Instant::now() + QUIET;
+            self.wait_for_event(QUIET)?;
+            if Instant::now() >= quiet {
+                return self.picture();
+            }
+        }
+        bail!("{} was drawn on for more than {limit:?}", self.name)
+    }
+
     fn wait_for_event(&self, limit: Duration) -> Result<()> {
         // An event that came with the last reply is in the connection's queue already.
         if self.connection.poll_for_event()?.is_some() {

@@ -7,6 +7,7 @@
 
 pub mod client;
 pub mod cluster;
+pub mod desktops;
 pub mod display;
 pub mod farm;
 pub mod image;
@@ -21,6 +22,7 @@ pub mod traces;
 
 pub use client::Client;
 pub use cluster::Cluster;
+pub use desktops::Desktops;
 pub use display::Display;
 pub use farm::Farm;
 pub use machine::{Answer, Machine};

@@ -184,12 +184,17 @@ impl Machine {
     /// The end of each log, for the message of a test that failed.
     pub fn logs(&self) -> String {
         let mut text = String::new();
-        let Ok(entries) = fs::read_dir(self.data().join("log")) else { return text };
-        for entry in entries.flatten() {
-            let log = fs::read_to_string(entry.path()).unwrap_or_default();
+        let listed = |directory: PathBuf| {
+            fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path())
+        };
+        // What agents log inside desktops is in the upper layers of their roots.
+        let inside = listed(self.data().join("storage/overlayfs"));
+        let inside = inside.flat_map(|upper| listed(upper.join("var/log/qvd")));
+        for path in listed(self.data().join("log")).chain(inside) {
+            let log = fs::read_to_string(&path).unwrap_or_default();
             let lines: Vec<&str> = log.lines().collect();
             let tail = lines.len().saturating_sub(40);
-            text.push_str(&format!("== {}\n{}\n", entry.path().display(), lines[tail..].join("\n")));
+            text.push_str(&format!("== {}\n{}\n", path.display(), lines[tail..].join("\n")));
         }
         text
     }

@@ -42,6 +42,15 @@ impl Picture {
         1.0 - self.share([0, 0, 0])
     }
 
+    /// The share of pixels that are as in another picture; 0 if that has another size.
+    pub fn likeness(&self, other: &Self) -> f64 {
+        if (self.width, self.height) != (other.width, other.height) {
+            return 0.0;
+        }
+        let same = self.pixels.iter().zip(&other.pixels).filter(|(here, there)| here == there).count();
+        same as f64 / self.pixels.len().max(1) as f64
+    }
+
     /// How many different colors there are.
     pub fn colors(&self) -> usize {
         self.histogram().len()
@@ -114,6 +123,9 @@ mod tests {
         assert_eq!(picture.drawn(), 0.75);
         assert_eq!(picture.colors(), 3);
         assert_eq!(picture.background(), red);
+        let other = Picture::new(2, 2, vec![red; 4]).unwrap();
+        assert_eq!((picture.likeness(&other), picture.likeness(&picture)), (0.5, 1.0));
+        assert_eq!(picture.likeness(&Picture::new(4, 1, vec![red; 4]).unwrap()), 0.0);
         assert!(Picture::new(2, 2, vec![red]).is_err());
     }
 

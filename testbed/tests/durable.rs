@@ -1,83 +1,33 @@
 //! Every part but the desktop is killed at some moment: the desktop stays, and row and world agree.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::ops::Deref;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use testbed::desktops::LIMIT;
 use testbed::traces::assert_same;
-use testbed::{Client, Cluster, Display, image, programs};
+use testbed::{Client, Cluster, Desktops};
 
 /// How long a first start may take here: the image is unpacked on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(120);
-/// How long anything else may take.
-const LIMIT: Duration = Duration::from_secs(30);
 /// Within this everything is as before the database broke off.
 const DATABASE_LIMIT: Duration = Duration::from_secs(10);
 
-/// What of a desktop must never change: the container, and what the user sees.
-const SESSION: [&str; 4] = ["lxc-start", "nxagent", "openbox", "xterm"];
+/// One machine with two desktops, and what may happen to it.
+struct World(Desktops);
 
-/// One machine whose user `test` has the desktop `First`, and an administrator another one, `Second`.
-struct World {
-    cluster: Cluster,
-    display: Display,
+impl Deref for World {
+    type Target = Desktops;
+
+    fn deref(&self) -> &Desktops {
+        &self.0
+    }
 }
 
 impl World {
-    fn new(cluster: Cluster) -> Result<Self> {
-        cluster.up()?.good("qvd up")?;
-        let image = image::desktop(&programs::program("qvd-vma")?, cluster.directory())?;
-        let display = Display::within(cluster.namespace(), 1024, 768)?;
-        let world = Self { cluster, display };
-        world.qa4(&["osf", "new", "name=MyOSF"])?;
-        world.qa4(&["di", "new", &format!("path={},osf=MyOSF", image.display())])?;
-        for (user, vm) in [("test", "First"), ("other", "Second")] {
-            world.qa4(&["user", "new", &format!("name={user},password={user}")])?;
-            world.qa4(&["vm", "new", &format!("name={vm},user={user},osf=MyOSF")])?;
-        }
-        Ok(world)
-    }
-
-    fn qa4(&self, words: &[&str]) -> Result<String> {
-        self.cluster.qa4(words)?.good(&format!("qa4 {}", words.join(" ")))
-    }
-
-    /// A client that draws.
-    fn connect(&self, limit: Duration) -> Result<Client> {
-        let client = Client::start(&self.cluster, Some(&self.display), "test", "test", &["-n", "-f"])?;
-        let shown = self.display.wait_for("a desktop", limit, |picture| picture.drawn() > 0.8);
-        shown.with_context(|| format!("{}\n{}", client.said(), self.cluster.logs()))?;
-        self.wait("First", "user_state", "connected")?;
-        Ok(client)
-    }
-
-    fn value(&self, vm: &str, column: &str) -> Result<String> {
-        self.cluster.value(&row(vm, column))
-    }
-
-    fn wait(&self, vm: &str, column: &str, wanted: &str) -> Result<()> {
-        self.cluster.wait_for(&row(vm, column), wanted, LIMIT)
-    }
-
-    /// What runs of all desktops: `lxc-start` and everything below it, as number and name.
-    fn running(&self) -> Result<BTreeSet<(i32, String)>> {
-        let mut found = BTreeSet::new();
-        let mut waiting: Vec<i32> = self.cluster.namespace().processes();
-        waiting.retain(|process| name(*process) == "lxc-start");
-        while let Some(process) = waiting.pop() {
-            found.insert((process, name(process)));
-            // It may have ended since it was listed.
-            for thread in fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten() {
-                let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
-                waiting.extend(children.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
-            }
-        }
-        Ok(found)
-    }
-
     /// Every `lxc-start`.
     fn containers(&self) -> Result<Vec<i32>> {
         let running = self.running()?.into_iter();
@@ -105,19 +55,6 @@ impl World {
         }
     }
 
-    /// The oldest of each name that must never change; nxagent has passing children of its own name.
-    fn session(&self) -> Result<BTreeMap<&'static str, i32>> {
-        let running = self.running()?;
-        let mut session = BTreeMap::new();
-        for part in SESSION {
-            let named = running.iter().filter(|(_, name)| name == part).map(|(process, _)| *process);
-            // Numbers start over; the oldest is not always the lowest.
-            let oldest = named.filter_map(|process| Some((started(process)?, process))).min();
-            session.insert(part, oldest.with_context(|| format!("no {part} in {running:?}"))?.1);
-        }
-        Ok(session)
-    }
-
     /// Kills the node daemon and waits for the next one to serve.
     fn kill_node(&self) -> Result<()> {
         const LIVES: &str = "select incarnation from host_runtimes";
@@ -128,25 +65,11 @@ impl World {
     }
 }
 
-/// When a process started, in clock ticks since boot.
-fn started(process: i32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
-}
-
-fn row(vm: &str, column: &str) -> String {
-    format!("select {column} from vm_runtimes join vms on id = vm_id where name = '{vm}'")
-}
-
-fn name(process: i32) -> String {
-    fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default().trim().to_owned()
-}
-
 #[test]
 fn every_part_may_die_but_the_desktop() {
     let cluster = Cluster::machine().unwrap();
     let before = cluster.traces().unwrap();
-    let world = World::new(cluster).unwrap();
+    let world = World(Desktops::on(cluster).unwrap());
     node_dies_while_it_unpacks(&world).unwrap();
     let mut client = world.connect(START_LIMIT).unwrap();
     let session = world.session().unwrap();
@@ -176,7 +99,7 @@ fn every_part_may_die_but_the_desktop() {
 
     world.cluster.qvd(&["down"]).unwrap().good("qvd down").unwrap();
     client.wait(LIMIT).unwrap();
-    let World { cluster, display } = world;
+    let World(Desktops { cluster, display }) = world;
     drop(display);
     assert_same(&before, &cluster.traces().unwrap());
     assert_eq!(fs::read_dir(cluster.data().join("run/vm")).unwrap().count(), 0, "records are left");
