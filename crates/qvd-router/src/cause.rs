@@ -5,7 +5,8 @@ use std::time::Duration;
 use qvd_db::events;
 use qvd_db::router::{self, Desktop};
 use qvd_logic::session::{Cause, Seen};
-use qvd_model::{VmId, VmState};
+use qvd_model::event::EndReason;
+use qvd_model::{FailureCode, VmId, VmState};
 use qvd_relay::{Ended, Side};
 use qvd_rpc::Agent;
 use tokio::time::timeout;
@@ -51,9 +52,10 @@ async fn look(router: &Router, vm: VmId, by: Side, seen: &mut Option<Seen>) {
 async fn read(router: &Router, vm: VmId) -> Result<Option<(Seen, Desktop)>, qvd_db::Error> {
     let Some(desktop) = router::desktop(&router.database, vm).await? else { return Ok(None) };
     let ordered = events::stop_ordered(&router.database.client().await?, vm).await?;
+    let lost = desktop.failure.as_ref().is_some_and(|failure| failure.code == FailureCode::NodeLost);
     let seen = Seen {
         state: desktop.state,
-        ordered,
+        ordered: if lost { Some(EndReason::NodeLost) } else { ordered },
         failed: desktop.failure.is_some(),
         host_alive: desktop.host_alive,
         answers: false,
