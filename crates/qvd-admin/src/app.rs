@@ -5,12 +5,14 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use qvd_auth::{Backoff, Hasher};
-use qvd_db::Database;
+use qvd_db::{Database, Listener};
 use qvd_model::TenantId;
 use qvd_runtime::config::Row;
+use qvd_runtime::zone::Zone;
 use qvd_runtime::{Config, Drain};
 
 use crate::check::Rules;
+use crate::clock::Clock;
 use crate::error::Error;
 
 /// Password checks at the same time; each takes a core and 19 MiB for a moment.
@@ -20,6 +22,7 @@ const PARALLEL_CHECKS: usize = 4;
 pub(crate) struct App {
     pub(crate) config: Config,
     pub(crate) database: Database,
+    pub(crate) listener: Listener,
     pub(crate) hasher: Hasher,
     pub(crate) backoff: Mutex<Backoff>,
     pub(crate) started: Instant,
@@ -27,10 +30,11 @@ pub(crate) struct App {
 }
 
 impl App {
-    pub(crate) fn new(config: Config, database: Database, tasks: Drain) -> Self {
+    pub(crate) fn new(config: Config, database: Database, listener: Listener, tasks: Drain) -> Self {
         Self {
             config,
             database,
+            listener,
             hasher: Hasher::new(PARALLEL_CHECKS),
             backoff: Mutex::default(),
             started: Instant::now(),
@@ -50,7 +54,9 @@ impl App {
     }
 
     pub(crate) fn rules(&self) -> Result<Rules, Error> {
-        Ok(Rules { case_sensitive: self.config.now().flag("model.user.login.case-sensitive")? })
+        let values = self.config.now();
+        let clock = Clock::now(Zone::named(&values.text("api.timezone")?)?);
+        Ok(Rules { case_sensitive: values.flag("model.user.login.case-sensitive")?, clock })
     }
 
     /// Works on the record of failed logins.

@@ -12,6 +12,7 @@ use qvd_model::filter::{Filter, Operand, Scalar, json};
 use serde_json::Value;
 
 use crate::caller::Caller;
+use crate::clock::Clock;
 use crate::envelope::Envelope;
 use crate::refusal::Refusal;
 
@@ -49,10 +50,12 @@ pub struct Checked {
 }
 
 /// Settings that change what names mean.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Rules {
     /// Whether logins differ by case.
     pub case_sensitive: bool,
+    /// The clock by which times such as `5pm tomorrow` are read.
+    pub clock: Clock,
 }
 
 /// Whether a request names something that the registry does not know, such as a custom property.
@@ -69,7 +72,7 @@ pub fn check(
     envelope: &Envelope,
     action: &'static Action,
     caller: &Caller,
-    rules: Rules,
+    rules: &Rules,
     keys: &[String],
 ) -> Result<Checked, Refusal> {
     let entity = entity(action.object);
@@ -166,7 +169,7 @@ fn filter(
     action: &Action,
     entity: &Entity,
     caller: &Caller,
-    rules: Rules,
+    rules: &Rules,
     keys: &[String],
 ) -> Result<Filter, Refusal> {
     if entity.object == Object::ConsoleSetup {
@@ -210,7 +213,7 @@ fn filter(
 }
 
 /// Brings every value into the form that the database is given.
-fn typed(filter: Filter, entity: &Entity, rules: Rules) -> Result<Filter, Refusal> {
+fn typed(filter: Filter, entity: &Entity, rules: &Rules) -> Result<Filter, Refusal> {
     let each = |members: Vec<Filter>| {
         members.into_iter().map(|m| typed(m, entity, rules)).collect::<Result<Vec<_>, _>>()
     };
@@ -271,7 +274,7 @@ fn arguments(
     action: &Action,
     entity: &'static Entity,
     caller: &Caller,
-    rules: Rules,
+    rules: &Rules,
     keys: &[String],
 ) -> Result<Arguments, Refusal> {
     let creates = matches!(action.verb, Verb::Create | Verb::CreateOrUpdate);
@@ -359,7 +362,7 @@ fn property_value(key: &str, value: &Value) -> Result<Option<String>, Refusal> {
 }
 
 /// Logins and names of tenants are compared as they are stored.
-fn name_of(entity: &Entity, id: &Field, text: String, rules: Rules) -> String {
+fn name_of(entity: &Entity, id: &Field, text: String, rules: &Rules) -> String {
     match id.named_by.and_then(|by| entity.field(by)).map(|f| f.kind) {
         Some(Kind::Login(_)) => normalize(&text, rules.case_sensitive),
         _ => text,
@@ -382,7 +385,7 @@ fn scalar(field: &Field, value: &Value) -> Result<Option<String>, Refusal> {
     }
 }
 
-fn written(field: &'static Field, text: Option<String>, rules: Rules) -> Result<Option<String>, Refusal> {
+fn written(field: &'static Field, text: Option<String>, rules: &Rules) -> Result<Option<String>, Refusal> {
     let Some(text) = text else {
         // A password that is emptied would be the hash of nothing.
         let needed = field.create == Access::Required || field.kind == Kind::Password;
@@ -394,6 +397,12 @@ fn written(field: &'static Field, text: Option<String>, rules: Rules) -> Result<
     };
     if text.is_empty() {
         return Err(Refusal::about(Status::NoValue, field.name));
+    }
+    if field.kind == Kind::Moment && field.kind.canonical(&text).is_err() {
+        // Not the form that old clients send, which is in UTC.
+        let moment = rules.clock.moment(&text);
+        return moment
+            .map_err(|e| Refusal::about(Status::WrongArgumentValue, field.name).because(e.to_string()));
     }
     let canonical = field.kind.canonical(&text).map_err(|problem| {
         let info = if field.kind == Kind::Password { field.kind.describe() } else { problem.to_string() };

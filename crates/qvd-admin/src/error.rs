@@ -8,6 +8,9 @@ pub enum Error {
     /// The configuration.
     #[error(transparent)]
     Config(#[from] qvd_runtime::config::ConfigError),
+    /// The zone of `api.timezone`.
+    #[error("api.timezone: {0}")]
+    Zone(#[from] qvd_runtime::zone::UnknownZone),
     /// The database.
     #[error(transparent)]
     Database(#[from] qvd_db::Error),

@@ -10,6 +10,7 @@
 mod app;
 pub mod caller;
 pub mod check;
+pub mod clock;
 pub mod envelope;
 mod error;
 mod execute;
@@ -59,13 +60,13 @@ pub async fn run_announced(
     let database = Database::new(&settings)?;
     let listeners = Listeners::open(&values)?;
     let tasks = Drain::new(stop.child_token());
-    let app = Arc::new(App::new(config, database, tasks.clone()));
+    let (listener, listening) = Listener::new(&settings, tasks.token().clone());
+    tasks.spawn(listening);
+    let app = Arc::new(App::new(config, database, listener, tasks.clone()));
     if !reach(&app, &stop).await? {
         return Ok(());
     }
-    let (listener, listening) = Listener::new(&settings, tasks.token().clone());
-    tasks.spawn(listening);
-    tasks.spawn(follow_configuration(app.clone(), listener));
+    tasks.spawn(follow_configuration(app.clone()));
     if let Err(problem) = images::import::sweep(&app).await {
         warn!("interrupted imports not looked after: {problem}");
     }
@@ -102,8 +103,8 @@ async fn reach(app: &App, stop: &CancellationToken) -> Result<bool, Error> {
 }
 
 /// Reads the configuration again whenever somebody changes it.
-async fn follow_configuration(app: Arc<App>, listener: Listener) {
-    let mut bell = listener.subscribe(notify::CONFIG_CHANGED);
+async fn follow_configuration(app: Arc<App>) {
+    let mut bell = app.listener.subscribe(notify::CONFIG_CHANGED);
     loop {
         tokio::select! {
             () = bell.rung() => {}

@@ -20,6 +20,8 @@ pub(crate) struct Circumstances {
     pub(crate) arguments: String,
     pub(crate) source: Option<String>,
     pub(crate) address: String,
+    /// Stands for the session of the request; empty if there is none.
+    pub(crate) session: String,
 }
 
 impl Circumstances {
@@ -29,13 +31,14 @@ impl Circumstances {
         arguments: &Map<String, Value>,
         source: Option<String>,
         address: String,
+        session: String,
     ) -> Self {
         let mut text = masked(&Value::Object(arguments.clone())).to_string();
         if text.len() > MAX_ARGUMENTS {
             text = json!({ "left_out": format!("{} bytes", text.len()) }).to_string();
         }
         let arguments = text;
-        Self { caller, action, arguments, source, address }
+        Self { caller, action, arguments, source, address, session }
     }
 
     /// Writes the row of an object and its outcome.

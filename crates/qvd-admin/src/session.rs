@@ -56,6 +56,9 @@ pub(crate) struct Known {
 struct Data {
     administrator: i32,
     peer: String,
+    /// When it was opened; older versions did not say.
+    #[serde(default)]
+    opened: i32,
 }
 
 /// Finds out who a request is from: credentials, else a session, else root on the Unix socket.
@@ -172,7 +175,7 @@ async fn open(app: &App, who: Administrator, peer: Peer) -> Result<Known, Refusa
     let caller = caller(app, &who).await?;
     let sid = fresh_token();
     let life = life(app)?;
-    let data = Data { administrator: who.id, peer: peer.text() };
+    let data = Data { administrator: who.id, peer: peer.text(), opened: now() };
     let data =
         serde_json::to_string(&data).map_err(|e| Refusal::new(Status::Internal).because(e.to_string()))?;
     let client = app.database.client().await?;
@@ -191,7 +194,8 @@ async fn resume(app: &App, sid: &str, peer: Peer) -> Result<Known, Refusal> {
     if bound && data.peer != peer.text() {
         return Err(refused());
     }
-    if expires < now() {
+    let longest = app.config.now().int("api.session.max-life").map_err(internal)?;
+    if expires < now() || i64::from(data.opened).saturating_add(longest) < i64::from(now()) {
         identity::close(&client, &digest).await?;
         return Err(Refusal::new(Status::SessionExpired));
     }

@@ -5,6 +5,7 @@
 
 use qvd_admin::caller::Caller;
 use qvd_admin::check::{Rules, check};
+use qvd_admin::clock::Clock;
 use qvd_admin::envelope::Envelope;
 use qvd_model::acl::ACLS;
 use qvd_model::action::{ACTIONS, Access, Action, Change, Field, Show, Verb, acl_matches, entity};
@@ -19,8 +20,10 @@ fn status(action: &'static Action, acls: &[&str], request: Value) -> u16 {
         tenant_name: "default".to_owned(),
         acls: acls.iter().map(|a| (*a).to_owned()).collect(),
     };
+    let midnight = time::macros::datetime!(2026-01-31 00:00);
+    let clock = Clock::at(midnight, qvd_runtime::zone::Zone::utc());
     let envelope = Envelope::from_json(request.to_string().as_bytes()).unwrap();
-    match check(&envelope, action, &caller, Rules { case_sensitive: false }, &[]) {
+    match check(&envelope, action, &caller, &Rules { case_sensitive: false, clock }, &[]) {
         Ok(_) => 0,
         Err(refusal) => {
             let text = format!("{refusal}");

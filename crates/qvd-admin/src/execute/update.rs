@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use qvd_db::admin::select::Identity;
-use qvd_db::admin::write;
+use qvd_db::admin::{identity, write};
 use qvd_db::{Session, Transaction};
-use qvd_model::action::{Change, Field, Object, Status};
+use qvd_model::action::{Change, Field, Kind, Object, Status};
 
 use super::{Reply, Request, properties, roles, selected, summed_up};
 use crate::app::App;
@@ -62,6 +62,12 @@ async fn update_in(
     if !write::update(tx, kind, object.id, &columns).await? {
         return Err(Refusal::new(Status::NothingMatched));
     }
+    if values.iter().any(|(field, _)| field.kind == Kind::Password)
+        && matches!(kind, Object::Administrator | Object::OwnAdministrator)
+    {
+        // Whoever knew the old password is out.
+        identity::revoke(tx, object.id, &request.circumstances.session).await?;
+    }
     if kind == Object::Vm {
         check_expiration(tx, object.id).await?;
     }
@@ -96,7 +102,7 @@ pub(crate) async fn check_expiration(session: &impl Session, vm: i32) -> Result<
 /// What a change looks like in a story; passwords are only named.
 fn told(request: &Request, values: &Values) -> String {
     let fields = values.iter().map(|(field, value)| match (field.kind, value) {
-        (qvd_model::action::Kind::Password, _) => format!("{} changed", field.name),
+        (Kind::Password, _) => format!("{} changed", field.name),
         (_, Some(value)) => format!("{} = {}", field.name, value.chars().take(120).collect::<String>()),
         (_, None) => format!("{} emptied", field.name),
     });

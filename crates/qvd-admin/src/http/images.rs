@@ -88,7 +88,7 @@ async fn admitted_file(
     field: Field<'_>,
 ) -> Outcome {
     let envelope = Envelope::from_parameters(known)?;
-    let call = Call { envelope, cookie, peer, method };
+    let call = Call { envelope, cookie, peer, method, live: false };
     let (request, session) = admit(app, &call, Some(creation()?)).await?;
     Ok((receiving::receive(app, request, field).await?, session))
 }

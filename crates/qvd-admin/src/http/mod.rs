@@ -3,6 +3,7 @@
 
 mod answer;
 mod images;
+mod live;
 
 use std::sync::Arc;
 
@@ -37,6 +38,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/info/", any(info))
         .route("/api/logout", any(log_out))
         .route("/api/logout/", any(log_out))
+        .route("/api/ws", any(live::open))
+        .route("/api/ws/", any(live::open))
         .route("/api/di/staging", post(images::staging))
         .route("/api/di/upload", post(images::upload))
         .route("/api/di/publish", post(images::publish))
@@ -50,6 +53,8 @@ struct Call {
     cookie: Option<String>,
     peer: Peer,
     method: Method,
+    /// It is asked again and again.
+    live: bool,
 }
 
 async fn dispatch(State(app): State<Arc<App>>, request: HttpRequest) -> Response {
@@ -96,6 +101,7 @@ async fn read(request: HttpRequest) -> Result<Call, Refusal> {
         cookie: cookie(&parts.headers),
         peer: parts.extensions.get().copied().unwrap_or(Peer::Local),
         method: parts.method,
+        live: false,
     })
 }
 
@@ -145,13 +151,22 @@ async fn admit(
     if action.verb.changes() && call.method != Method::POST {
         return Err(Refusal::about(Status::ActionNotAllowed, action.name).because("changes are sent by POST"));
     }
+    let digest = cookie.as_ref().map(|c| qvd_auth::token_digest(c.sid.as_bytes())).unwrap_or_default();
     let circumstances = Circumstances::new(
         caller.clone(),
         action,
         &envelope.arguments,
         envelope.source.clone(),
         call.peer.text(),
+        digest,
     );
+    let seen;
+    let envelope = if call.live {
+        seen = Envelope { fields: live::seen(call, action, &caller), ..envelope.clone() };
+        &seen
+    } else {
+        envelope
+    };
     let acl_rules = session::acl_rules(app)?;
     let rules = app.rules().map_err(internal)?;
     let mut keys = Vec::new();
@@ -159,7 +174,7 @@ async fn admit(
         let client = app.database.client().await?;
         keys = qvd_db::admin::properties::keys(&client, action.object, &caller.scope()).await?;
     }
-    match check(envelope, action, &caller, rules, &keys) {
+    match check(envelope, action, &caller, &rules, &keys) {
         Ok(checked) => Ok((Arc::new(Request { checked, circumstances, acl_rules }), cookie)),
         Err(refusal) => {
             let client = app.database.client().await?;

@@ -13,6 +13,7 @@ mod bad_input;
 mod console;
 mod images;
 mod installation;
+mod live;
 mod permissions;
 mod properties;
 mod roles;

@@ -134,3 +134,28 @@ async fn the_login_call_has_what_clients_read() {
     assert!(info["public_configuration"]["footer"]["link"]["1"]["src"]["default"].is_string(), "{info}");
     it.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_ends_at_last_and_with_the_password() {
+    let it = Installation::start("revoked").await;
+    let log_in = async || {
+        let answer = it.post_as("admin", "default", json!({"action": "current_admin_setup"})).await;
+        answer["sid"].as_str().unwrap().to_owned()
+    };
+    let list = async |sid: &str| {
+        it.post("/api", &json!({"action": "user_get_list", "sid": sid})).await.1["status"].clone()
+    };
+    let (first, second) = (log_in().await, log_in().await);
+    assert_eq!((list(&first).await, list(&second).await), (json!(0), json!(0)));
+    let own = json!({"action": "myadmin_update", "sid": second, "arguments": {"password": PASSWORD}});
+    assert_eq!(it.post("/api", &own).await.1["status"], 0);
+    assert_eq!((list(&first).await, list(&second).await), (json!(3200), json!(0)), "its own session stays");
+    let longer = json!({"action": "config_set",
+        "arguments": {"tenant_id": -1, "key": "api.session.max-life", "value": "60"}});
+    assert_eq!(it.post("/api", &longer).await.1["status"], 0);
+    assert_eq!(list(&second).await, 0);
+    it.sql("UPDATE session SET data = regexp_replace(data, '\"opened\":\\d+', '\"opened\":1')").await;
+    assert_eq!(list(&second).await, 3300, "in use, but too old");
+    it.qa4(&["admin", "name=admin", "set", "password='open sesame'"]).await.unwrap();
+    it.stop().await;
+}

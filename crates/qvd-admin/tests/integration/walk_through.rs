@@ -1,5 +1,7 @@
 //! The manual's walk-through (chapters 6.4 and 10.4.2), to the letter.
 
+use serde_json::json;
+
 use crate::{Installation, image_file};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -159,5 +161,34 @@ async fn a_script_stops_at_the_first_failure_and_says_where() {
     assert_eq!(it.rows(&["osf", "get", "name"]).await.len(), 1);
     assert_eq!(it.qa4(&["--file", &name, "--keep-going"]).await.unwrap_err().exit_code(), 7);
     assert_eq!(it.rows(&["osf", "get", "name"]).await.len(), 2);
+    it.stop().await;
+}
+
+/// Old clients send UTC; people write what at(1) reads, on the clock of `api.timezone`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn expiry_times_are_read_as_at_does() {
+    let it = Installation::start("expirytimes").await;
+    it.qa4(&["osf", "new", "name=office"]).await.unwrap();
+    it.qa4(&["user", "new", "name=ann,password=p"]).await.unwrap();
+    it.qa4(&["vm", "new", "name=desk,user=ann,osf=office"]).await.unwrap();
+    it.qa4(&["config", "set", "tenant_id=-1,key=api.timezone,value='<+05>-5'"]).await.unwrap();
+    let set = async |time: serde_json::Value| {
+        let request = json!({"action": "vm_update", "filters": {"id": 10000},
+            "arguments": {"expiration_hard": time}});
+        let answer = it.post("/api", &request).await.1;
+        let vm = it.post("/api", &json!({"action": "vm_get_list", "fields": ["expiration_hard"]})).await.1;
+        let vm = vm["rows"][0]["expiration_hard"].clone();
+        (answer["failures"]["10000"]["status"].as_i64().or(answer["status"].as_i64()).unwrap(), vm)
+    };
+    for (time, expected) in [
+        (json!("2040-01-31T14:05:00"), json!("2040-01-31T14:05:00")),
+        (json!("2:05pm jan 31 2040"), json!("2040-01-31T09:05:00")),
+        (json!("never"), json!(null)),
+        (json!("2040-01-31T14:05Z"), json!("2040-01-31T14:05:00")),
+        (json!(null), json!(null)),
+    ] {
+        assert_eq!(set(time.clone()).await, (0, expected), "{time}");
+    }
+    assert_eq!(set(json!("when it suits you")).await.0, 6330);
     it.stop().await;
 }

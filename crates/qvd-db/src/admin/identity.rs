@@ -41,6 +41,11 @@ const OPEN: Sql = Sql::new("open a session", "INSERT INTO session (sid, data, ex
 const FIND: Sql = Sql::new("find the session", "SELECT data, expires FROM session WHERE sid = $1");
 const EXTEND: Sql = Sql::new("extend the session", "UPDATE session SET expires = $2 WHERE sid = $1");
 const CLOSE: Sql = Sql::new("close the session", "DELETE FROM session WHERE sid = $1");
+/// The data of a session begin with its administrator.
+const REVOKE: Sql = Sql::new(
+    "end the sessions of the administrator",
+    "DELETE FROM session WHERE data LIKE '{\"administrator\":' || $1::integer || ',%' AND sid <> $2",
+);
 const PURGE: Sql = Sql::new("remove expired sessions", "DELETE FROM session WHERE expires < $1");
 const SCHEMA: Sql =
     Sql::new("read the schema version", "SELECT version FROM versions WHERE component = 'schema'");
@@ -57,7 +62,7 @@ const VIEWS: Sql = Sql::new(
 );
 
 pub(crate) const ALL: &[Sql] =
-    &[BY_LOGIN, BY_ID, REHASH, ACLS, SETUP, OPEN, FIND, EXTEND, CLOSE, PURGE, SCHEMA, VIEWS];
+    &[BY_LOGIN, BY_ID, REHASH, ACLS, SETUP, OPEN, FIND, EXTEND, CLOSE, REVOKE, PURGE, SCHEMA, VIEWS];
 
 /// An administrator.
 #[derive(Clone, PartialEq, Eq)]
@@ -177,6 +182,11 @@ pub async fn extend(session: &impl Session, digest: &str, expires: i32) -> Resul
 /// Ends a session.
 pub async fn close(session: &impl Session, digest: &str) -> Result<(), Error> {
     CLOSE.execute(session, &[&digest]).await.map(drop)
+}
+
+/// Ends the sessions of an administrator, but not the one of this digest.
+pub async fn revoke(session: &impl Session, administrator: i32, except: &str) -> Result<(), Error> {
+    REVOKE.execute(session, &[&administrator, &except]).await.map(drop)
 }
 
 /// Removes what expired before `now`.
