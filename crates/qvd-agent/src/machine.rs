@@ -235,6 +235,7 @@ impl State {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use qvd_logic::chart::{Chart, word};
 
     const EVENTS: [Event; 17] = [
         Event::Start,
@@ -344,6 +345,52 @@ mod tests {
                 );
                 prop_assert!(!open || may_be_open, "{:?}", state);
             }
+        }
+    }
+
+    #[test]
+    fn lifecycle_md_is_what_the_machine_does() {
+        let states = [
+            State::Stopped,
+            State::Preparing,
+            State::Provisioning,
+            State::Launching,
+            State::Listening { fresh: true },
+            State::Linking { fresh: true },
+            State::Connected,
+            State::Suspending,
+            State::Suspended,
+            State::Waking,
+            State::Resuming,
+            State::Listening { fresh: false },
+            State::Linking { fresh: false },
+            State::Stopping,
+        ];
+        let name = |state: State| match state {
+            State::Listening { fresh: true } => "Listening, first client".to_owned(),
+            State::Linking { fresh: true } => "Linking, first client".to_owned(),
+            other => word(&other),
+        };
+        let mut chart = Chart::default();
+        for state in states {
+            for event in EVENTS {
+                let Ok((next, effects)) = state.step(event) else { continue };
+                let effects: Vec<String> = effects
+                    .iter()
+                    .map(|effect| match effect {
+                        Effect::StateHook(of) => format!("StateHook({of:?})"),
+                        other => word(other),
+                    })
+                    .collect();
+                chart.add(&name(state), &word(&event), &name(next), &effects);
+            }
+        }
+        let file = include_str!("LIFECYCLE.md");
+        let updated = chart.update(file);
+        if std::env::var_os("UPDATE_LIFECYCLE").is_some() {
+            std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/src/LIFECYCLE.md"), &updated).unwrap();
+        } else {
+            assert!(updated == file, "LIFECYCLE.md is not what the machine does; it should be:\n{updated}");
         }
     }
 }

@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod chart;
 pub mod cluster;
 pub mod lifecycle;
 pub mod placement;

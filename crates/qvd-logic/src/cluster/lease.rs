@@ -173,6 +173,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::chart::{Chart, word};
 
     const fn at(seconds: u64) -> Moment {
         Moment(Duration::from_secs(seconds))
@@ -255,5 +256,50 @@ mod tests {
         let mut lease = Lease::registered(limits(), at(100), Promise::default(), false, false);
         assert_eq!(lease.step(at(101), Event::Disowned), [Effect::Kill]);
         assert_eq!(lease.stage(), Stage::Fenced);
+    }
+
+    /// A node with a peer, one that shares its storage with it, and one that is alone, in every stage, before and
+    /// after each of its deadlines.
+    #[test]
+    fn lifecycle_md_is_what_the_machine_does() {
+        let alone = || Lease::registered(limits(), at(100), Promise::default(), false, false);
+        let nodes = [("", of_two(false)), (", storage shared", of_two(true)), (", alone", alone())];
+        let mut chart = Chart::default();
+        for (kind, node) in &nodes {
+            for (stage, since) in [(Stage::Held, 101), (Stage::Stopping, 550), (Stage::Fenced, 670)] {
+                let mut before = node.clone();
+                before.step(at(since), Event::Elapsed);
+                if before.stage() != stage {
+                    continue;
+                }
+                let state = format!("{stage:?}{kind}");
+                for (when, now) in [("", since), (", T_stop over", 560), (", T_lost − m over", 680)] {
+                    let sent = at(now - 1);
+                    let events = [
+                        (
+                            "Row",
+                            Event::Row { sent, wrote: node.promise(), peers: node.promise().lease.is_some() },
+                        ),
+                        ("File", Event::File { sent }),
+                        ("Disowned", Event::Disowned),
+                        ("Elapsed", Event::Elapsed),
+                    ];
+                    for (what, event) in events {
+                        let mut after = before.clone();
+                        let effects: Vec<String> = after.step(at(now), event).iter().map(word).collect();
+                        let next = format!("{:?}{kind}", after.stage());
+                        chart.add(&state, &format!("{what}{when}"), &next, &effects);
+                    }
+                }
+            }
+        }
+        let file = include_str!("LIFECYCLE.md");
+        let updated = chart.update(file);
+        if std::env::var_os("UPDATE_LIFECYCLE").is_some() {
+            std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/src/cluster/LIFECYCLE.md"), &updated)
+                .unwrap();
+        } else {
+            assert!(updated == file, "LIFECYCLE.md is not what the machine does; it should be:\n{updated}");
+        }
     }
 }

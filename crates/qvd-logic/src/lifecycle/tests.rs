@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::chart::{Chart, word};
 
 fn failure(detail: &str) -> Failure {
     Failure::new(FailureCode::Internal, detail)
@@ -210,5 +211,58 @@ proptest! {
             prop_assert_eq!(machine.state(), State::Stopped);
             prop_assert!(machine.undo.is_empty());
         }
+    }
+}
+
+fn told(effect: &Effect) -> String {
+    match effect {
+        Effect::Persist(state) => format!("Persist({state:?})"),
+        Effect::Arm(Timer::Retry(_)) => "Arm(Retry)".to_owned(),
+        Effect::Arm(timer) => format!("Arm({timer:?})"),
+        other => word(other),
+    }
+}
+
+/// Walks from the first state to all that can be reached, cleaning up failing twice at most.
+#[test]
+fn lifecycle_md_is_what_the_machine_does() {
+    let events = || {
+        [
+            Event::Start,
+            Event::Stop,
+            Event::Kill(FailureCode::Fenced),
+            Event::Done,
+            Event::Failed(failure("x")),
+            Event::Alive,
+            Event::Silent(failure("x")),
+            Event::Ended(String::new()),
+            Event::Crashed(String::new()),
+            Event::Elapsed,
+        ]
+    };
+    let mut chart = Chart::default();
+    let mut reached = vec![Machine::new(false), Machine::new(true)];
+    let mut place = 0;
+    while let Some(machine) = reached.get(place).cloned() {
+        place += 1;
+        for event in events() {
+            let mut next = machine.clone();
+            let (state, name) = (word(&machine.state()), word(&event));
+            let Ok(effects) = next.step(event) else { continue };
+            let effects: Vec<String> = effects.iter().map(told).collect();
+            chart.add(&state, &name, &word(&next.state()), &effects);
+            // Why it failed makes no difference to what happens.
+            next.failure = None;
+            if next.attempts <= 2 && !reached.contains(&next) {
+                reached.push(next);
+            }
+        }
+    }
+    let file = include_str!("LIFECYCLE.md");
+    let updated = chart.update(file);
+    if std::env::var_os("UPDATE_LIFECYCLE").is_some() {
+        std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/src/lifecycle/LIFECYCLE.md"), &updated).unwrap();
+    } else {
+        assert!(updated == file, "LIFECYCLE.md is not what the machine does; it should be:\n{updated}");
     }
 }

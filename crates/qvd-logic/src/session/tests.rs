@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::chart::{Chart, word};
 
 const LIMITS: Limits = Limits {
     takeover: Duration::from_secs(30),
@@ -243,5 +244,85 @@ proptest! {
             effects = m.step(now, event);
         }
         prop_assert!(false, "never ends");
+    }
+}
+
+fn told(effect: &Effect) -> String {
+    match effect {
+        Effect::Fail(failure) => format!("Fail({})", failure.code.as_str()),
+        other => word(other),
+    }
+}
+
+/// Every phase with every event, both within the limit of the phase and after it.
+#[test]
+fn lifecycle_md_is_what_the_machine_does() {
+    let failure = Failure::new(FailureCode::Internal, "why");
+    let pending = Row { command: Some(VmCommand::Start), ..row(VmState::Stopped) };
+    let events = [
+        ("Acquired", Event::Acquired),
+        ("Contended, its router lives", Event::Contended { orphan: false }),
+        ("Contended, its router is dead", Event::Contended { orphan: true }),
+        ("Gone", Event::Gone),
+        ("Row: running", Event::Row(row(VmState::Running))),
+        ("Row: stopped", Event::Row(row(VmState::Stopped))),
+        ("Row: stopped, start pending", Event::Row(pending.clone())),
+        ("Row: stopped, start pending, node dead", Event::Row(Row { host_alive: false, ..pending })),
+        ("Row: starting", Event::Row(row(VmState::Starting))),
+        ("Row: stopping", Event::Row(row(VmState::Stopping))),
+        ("Row: debugging", Event::Row(row(VmState::Debugging))),
+        ("Ordered", Event::Ordered),
+        ("Refused", Event::Refused(failure.clone())),
+        ("XAccepted", Event::XAccepted),
+        ("XRefused", Event::XRefused(failure.clone())),
+        ("X: starting", Event::XIs(SessionState::Starting)),
+        ("X: provisioning", Event::XIs(SessionState::Provisioning)),
+        ("X: listening", Event::XIs(SessionState::Listening)),
+        ("X: stopped", Event::XIs(SessionState::Stopped)),
+        ("XSilent", Event::XSilent(failure.clone())),
+        ("XFailed", Event::XFailed(failure)),
+        ("Linked", Event::Linked),
+        ("NotLinked", Event::NotLinked("why".to_owned())),
+        ("Established", Event::Established(true)),
+        ("Established, but taken away", Event::Established(false)),
+        ("Changed", Event::Changed),
+        ("Tick", Event::Tick),
+    ];
+    let phases = [
+        ("Claiming", Phase::Claiming),
+        ("Waiting", Phase::Waiting { ordered: false, pending: false }),
+        ("Waiting, start pending", Phase::Waiting { ordered: true, pending: true }),
+        ("Waiting, start taken", Phase::Waiting { ordered: true, pending: false }),
+        ("StartingX", Phase::StartingX),
+        ("ComingUp", Phase::ComingUp),
+        ("Linking", Phase::Linking),
+        ("Establishing", Phase::Establishing),
+    ];
+    let name =
+        |phase: &Phase| phases.iter().find(|(_, known)| known == phase).map_or("Done", |(name, _)| name);
+    let mut chart = Chart::default();
+    for (state, phase) in &phases {
+        for (what, event) in &events {
+            let after = |now: u64| {
+                let mut machine = Connect { phase: phase.clone(), next: Some(at(0)), ..machine() };
+                // Words for the client come with time and not with the event.
+                let effects = machine.step(at(now), event.clone());
+                let effects: Vec<String> =
+                    effects.iter().filter(|effect| !matches!(effect, Effect::Tell(_))).map(told).collect();
+                (name(&machine.phase), effects)
+            };
+            let (early, late) = (after(1), after(1_000_000));
+            chart.add(state, what, early.0, &early.1);
+            if late != early {
+                chart.add(state, &format!("{what}, too late"), late.0, &late.1);
+            }
+        }
+    }
+    let file = include_str!("LIFECYCLE.md");
+    let updated = chart.update(file);
+    if std::env::var_os("UPDATE_LIFECYCLE").is_some() {
+        std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/src/session/LIFECYCLE.md"), &updated).unwrap();
+    } else {
+        assert!(updated == file, "LIFECYCLE.md is not what the machine does; it should be:\n{updated}");
     }
 }
