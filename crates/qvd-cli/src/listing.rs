@@ -38,7 +38,7 @@ pub(crate) async fn get(
         (fields, o.descending)
     });
     call.block = context.options.limit.unwrap_or(0);
-    if noun.word == "log" {
+    if noun.object == action::Object::Log {
         // It is read from its end, and it may be long.
         call.order.get_or_insert_with(|| (vec!["time".to_owned(), "id".to_owned()], true));
         if context.options.limit.is_none() && context.pages.is_none() {

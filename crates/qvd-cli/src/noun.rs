@@ -122,6 +122,15 @@ pub const NOUNS: &[Noun] = &[
         sample: "key=department",
         change: "description='cost center'",
     },
+    Noun {
+        word: "log",
+        object: Object::Log,
+        title: "what administrators did",
+        verbs: &["get"],
+        example: "",
+        sample: "status!=0",
+        change: "",
+    },
 ];
 
 /// The noun of VMs.

@@ -145,7 +145,7 @@ impl<'a> Runner<'a> {
 
     /// `stats`: the counters that the administrator may see.
     async fn statistics(&mut self) -> Result<(), Error> {
-        let call = Call { action: "qvd_objects_statistics", ..Call::default() };
+        let call = Call::new(action::Object::Vm, Does::Inquire(action::Inquiry::Statistics))?;
         let answer = self.api().await?.call(&call).await?;
         let style = self.settings.style;
         listing::statistics(answer, &self.options.columns)?.print(style, self.out)

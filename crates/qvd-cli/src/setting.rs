@@ -1,6 +1,6 @@
 //! `config set|del|default|ssl`: settings have no number; their key and tenant find them.
 
-use qvd_model::action::Verb as Does;
+use qvd_model::action::{Object, Verb as Does};
 use qvd_model::config;
 use qvd_model::filter::{Filter, text};
 use serde_json::{Map, Value as Json, json};
@@ -136,6 +136,6 @@ pub(crate) async fn send_ssl(
         write(context.out, &format!("would send config_ssl {}\n", names.join(", ")))?;
         return Ok(None);
     }
-    let call = Call { action: "config_ssl", arguments, ..Call::default() };
+    let call = Call { arguments, ..Call::new(Object::Certificate, Does::CreateOrUpdate)? };
     Ok(Some(context.api.call(&call).await?.total.max(1)))
 }

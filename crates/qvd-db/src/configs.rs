@@ -17,8 +17,9 @@ const SET_PEM: Sql = Sql::new(
     "set TLS material",
     "INSERT INTO ssl_configs (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
 );
+const DELETE_PEM: Sql = Sql::new("delete TLS material", "DELETE FROM ssl_configs WHERE key = $1");
 
-pub(crate) const ALL: &[Sql] = &[ROWS, SET, DELETE, PEM, SET_PEM];
+pub(crate) const ALL: &[Sql] = &[ROWS, SET, DELETE, PEM, SET_PEM, DELETE_PEM];
 
 /// A row: tenant (`-1` for global), key, unexpanded value.
 pub type Row = (TenantId, String, String);
@@ -58,4 +59,9 @@ pub async fn pem(session: &impl Session, key: &str) -> Result<Option<String>, Er
 /// Stores PEM text; a trigger announces it.
 pub async fn set_pem(session: &impl Session, key: &str, pem: &str) -> Result<(), Error> {
     SET_PEM.execute(session, &[&key, &pem]).await.map(drop)
+}
+
+/// Removes PEM text; a trigger announces it.
+pub async fn delete_pem(session: &impl Session, key: &str) -> Result<(), Error> {
+    DELETE_PEM.execute(session, &[&key]).await.map(drop)
 }

@@ -65,6 +65,9 @@ async fn the_examples_of_the_manual() {
     assert_eq!(refused.exit, 1);
     assert!(refused.err.starts_with("Error: ") && refused.err.contains("qa config ssl"), "{refused:#?}");
 
+    let ssl = format!("key={0}/key.pem,cert={0}/cert.pem", it.dir.path().display());
+    qa.prints(&["config", "ssl", &ssl], "");
+
     qa.prints(&["host", "add", "name=NewNode", "address=192.168.0.12"], "Host added with id 10000\n");
     qa.prints(&["host", "add", "name=sharon", "address=192.168.0.13"], "Host added with id 10001\n");
     qa.shows(&["host", "list", "-f", "name=sha*"], &["Id    Name   Address", "10001 sharon 192.168.0.13"]);

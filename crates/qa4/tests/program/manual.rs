@@ -302,6 +302,15 @@ const HELP: &[Row] = &[
     (&[], &["config", "key=wat.multitenant,", "tenant_id=-1", "get"], Total(1)),
     (&[], &["config", "set", "key=myconfig,value=1,tenant=default"], Total(1)),
     (&[], &["config", "key='myconfig',", "tenant_id=1", "del"], Total(1)),
+    (&[], &["log", "action=user_create", "get", "action,", "time,", "status"], Shows(&["| action "])),
+    (&[], &["log", "get"], Shows(&["| time ", "| admin_name ", "| type_of_action   |", "| superadmin |"])),
+    (&[], &["log", "admin=superadmin,", "type=create", "get", "object", "-o", "name"], Shows(&["myrole\n"])),
+    (
+        &[],
+        &["log", "myrole", "get", "action", "order", "id", "-o", "csv"],
+        Shows(&["action\nrole_create\nrole_update\n"]),
+    ),
+    (&[], &["stats"], Shows(&["| counter ", "| users_count "])),
     (&[], &["property", "new", "key=department"], Shows(&["Total: 1\n"])),
     (&[], &["property", "key=department", "assign", "user"], Total(1)),
     (&[], &["property", "key=department", "set", "description=d"], Total(1)),
@@ -316,6 +325,29 @@ async fn every_example_of_the_help_works() {
     for row in HELP {
         check(&program, row);
     }
+    // The certificate, with files that fit each other and files that do not.
+    let pair = qvd_relay::certificate::self_signed(&["localhost".to_owned()]).unwrap();
+    let (cert, key) = (it.path("new-cert.pem"), it.path("new-key.pem"));
+    std::fs::write(&cert, &pair.cert).unwrap();
+    std::fs::write(&key, &pair.key).unwrap();
+    let line =
+        |cert: &std::path::Path, more: &str| format!("key={}, cert={}{more}", key.display(), cert.display());
+    let unfit = program.run(&["config", "ssl", &line(&it.path("cert.pem"), "")]);
+    assert_eq!((unfit.exit, unfit.out.as_str()), (2, ""), "{unfit:?}");
+    assert!(unfit.err.contains("do not belong together"), "{unfit:?}");
+    let absent = program.run(&["config", "ssl", "key=/nowhere,cert=/nowhere"]);
+    assert_eq!((absent.exit, absent.err.contains("/nowhere: No such file")), (2, true), "{absent:?}");
+    let set = program.run(&["config", "ssl", &line(&cert, &format!(", ca={}", cert.display()))]);
+    assert_eq!((set.exit, set.out.as_str()), (0, "Total: 1\n"), "{set:?}");
+    let client = it.database().client().await.unwrap();
+    let kept = async |name: &str| qvd_db::configs::pem(&client, name).await.unwrap();
+    assert_eq!(kept("l7r.ssl.key").await.as_deref(), Some(pair.key.as_str()));
+    assert_eq!(kept("l7r.ssl.ca").await.as_deref(), Some(pair.cert.as_str()));
+    // What is not named stays, what is empty goes.
+    assert_eq!(program.run(&["config", "ssl", &line(&cert, "")]).exit, 0);
+    assert!(kept("l7r.ssl.ca").await.is_some());
+    assert_eq!(program.run(&["config", "ssl", &line(&cert, ", ca=''")]).exit, 0);
+    assert!(kept("l7r.ssl.ca").await.is_none());
     it.stop().await;
 }
 

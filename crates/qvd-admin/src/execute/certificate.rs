@@ -25,9 +25,11 @@ pub(super) async fn set(app: &App, request: Arc<Request>) -> Result<Reply, Refus
             .because("the certificate is the same for all tenants; a super-administrator sets it"));
     }
     let mut texts = Vec::new();
+    let mut removed = Vec::new();
     for (field, value) in &request.checked.values {
-        if let Some(value) = value {
-            texts.push((field.name, text(app, field.name, value).await?));
+        match value {
+            Some(value) => texts.push((field.name, text(app, field.name, value).await?)),
+            None => removed.push(field.name),
         }
     }
     let given = |name: &str| texts.iter().find(|(n, _)| *n == name).map(|(_, text)| text.clone());
@@ -41,10 +43,13 @@ pub(super) async fn set(app: &App, request: Arc<Request>) -> Result<Reply, Refus
         .map_err(|e| Refusal::about(Status::WrongArgumentValue, "cert").because(e.to_string()))?;
     app.database
         .transaction("set the certificate", move |tx| {
-            let (texts, request) = (texts.clone(), request.clone());
+            let (texts, removed, request) = (texts.clone(), removed.clone(), request.clone());
             Box::pin(async move {
                 for (name, text) in &texts {
                     configs::set_pem(tx, &format!("l7r.ssl.{name}"), text).await?;
+                }
+                for name in &removed {
+                    configs::delete_pem(tx, &format!("l7r.ssl.{name}")).await?;
                 }
                 let name = "l7r.ssl.cert".to_owned();
                 let identity = Identity { id: 0, name, tenant: Some(TenantId::GLOBAL.0) };

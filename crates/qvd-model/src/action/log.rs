@@ -26,10 +26,15 @@ pub(super) const LOG: Entity = Entity {
         field("admin_deleted", Kind::Switch, "the administrator is gone").only_shown(),
         field("superadmin", Kind::Switch, "it was a super-administrator"),
     ],
-    aliases: &[("tenant", "tenant_name")],
+    aliases: &[
+        ("admin", "admin_name"),
+        ("object", "object_name"),
+        ("type", "type_of_action"),
+        ("tenant", "tenant_name"),
+    ],
     nested: &[],
     tenancy: Tenancy::Inherited,
-    key: "action",
+    key: "object_name",
     selectors: &[],
-    columns: &["id", "time", "admin_name", "action", "qvd_object", "object_name", "status"],
+    columns: &["time", "admin_name", "type_of_action", "qvd_object", "object_name", "status"],
 };
