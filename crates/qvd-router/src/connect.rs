@@ -121,6 +121,7 @@ async fn prepare(connection: &mut Connection, request: &Request) -> Result<(Work
         call_limit,
         place: None,
         desktop: None,
+        contender: None,
     };
     Ok((work, limits))
 }

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use qvd_db::events::Actor;
 use qvd_db::placement::{self, Refusal};
-use qvd_db::router::{self, Claim, Desktop, Place, Session};
+use qvd_db::router::{self, Claim, Contender, Desktop, Place, Session};
 use qvd_logic::session::{Effect, Event, Row};
 use qvd_model::{Failure, FailureCode, VmCommand};
 use qvd_relay::link;
 use qvd_rpc::Agent;
 use secrecy::SecretString;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::refusal;
 use crate::router::Router;
@@ -33,7 +33,12 @@ pub(crate) struct Work {
     pub(crate) place: Option<Place>,
     /// The connection to the desktop.
     pub(crate) desktop: Option<TcpStream>,
+    /// The session that has the VM, and since when its router is known to be told to let go.
+    pub(crate) contender: Option<(Contender, Instant)>,
 }
+
+/// A router that is told to let go of a session does so at once, unless it does not live or cannot hear.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The parameters of a session by origin; later origins win (`spec/protocol.md` 5).
 pub(crate) struct Parameters {
@@ -51,7 +56,7 @@ impl Work {
         let event = match effect {
             Effect::Claim => self.claim().await?,
             Effect::ForgetOrphan => {
-                crate::watch::forget_dead(&self.router).await;
+                self.forget_orphan().await?;
                 return Ok(None);
             }
             Effect::TakeOver => {
@@ -81,17 +86,35 @@ impl Work {
         Ok(Some(event))
     }
 
-    async fn claim(&self) -> Result<Event, Failure> {
+    async fn claim(&mut self) -> Result<Event, Failure> {
         match router::claim(&self.router.database, &self.session).await {
             Ok(Claim::Acquired) => Ok(Event::Acquired),
             Ok(Claim::Gone) => Ok(Event::Gone),
-            Ok(Claim::Contended(contender)) => {
+            Ok(Claim::Contended(found)) => {
+                let known = self.contender.take().filter(|(known, _)| *known == found);
+                let (contender, since) = self.contender.insert(known.unwrap_or((found, Instant::now())));
                 let here = contender.host == Some(self.session.host);
-                let instance = contender.instance.unwrap_or_default();
-                Ok(Event::Contended { orphan: here && !self.router.instance.lives(&instance) })
+                let instance = contender.instance.as_deref().unwrap_or_default();
+                let dead = here && !self.router.instance.lives(instance);
+                Ok(Event::Contended { orphan: dead || since.elapsed() >= PATIENCE })
             }
             Err(error) => Err(refusal::of_database(&error)),
         }
+    }
+
+    /// Releases the session of a router that is dead, or deaf.
+    async fn forget_orphan(&self) -> Result<(), Failure> {
+        crate::watch::forget_dead(&self.router).await;
+        let Some((contender, since)) = &self.contender else { return Ok(()) };
+        if since.elapsed() < PATIENCE {
+            return Ok(());
+        }
+        let seized = router::seize(&self.router.database, &self.session, contender.session).await;
+        if seized.map_err(|e| refusal::of_database(&e))? {
+            let host = contender.host.map_or(0, |host| host.0);
+            tracing::warn!(vm = self.session.vm.0, host, "took the session from a router that did not react");
+        }
+        Ok(())
     }
 
     async fn read(&mut self) -> Result<Event, Failure> {

@@ -6,7 +6,7 @@ mod vms;
 
 pub use identity::{Tenant, Token, User, replace_password, tenant, token, user};
 pub use sessions::{
-    Claim, Contender, Ending, Kept, Session, claim, establish, forget_dead, kept, release, take_over,
+    Claim, Contender, Ending, Kept, Session, claim, establish, forget_dead, kept, release, seize, take_over,
 };
 pub use vms::{
     Counters, Desktop, Listed, Place, Standing, count, desktop, parameters, standing, versions, vms_of,

@@ -15,7 +15,7 @@ const CLAIM: Sql = Sql::new(
 );
 const CONTENDER: Sql = Sql::new(
     "read who has the session",
-    "SELECT user_state, l7r_host_id, l7r_instance FROM vm_runtimes WHERE vm_id = $1",
+    "SELECT user_state, l7r_host_id, l7r_instance, session_id FROM vm_runtimes WHERE vm_id = $1",
 );
 const TAKE_OVER: Sql = Sql::new(
     "take the session over",
@@ -50,6 +50,13 @@ const RELEASE: Sql = Sql::new(
      user_cmd = NULL, l7r_host_id = NULL, l7r_pid = NULL, l7r_instance = NULL, session_id = NULL \
      WHERE vm_id = $1 AND session_id = $2",
 );
+const SEIZE: Sql = Sql::new(
+    "seize the session",
+    "UPDATE vm_runtimes SET user_state = 'disconnected', user_state_ts = extract(epoch FROM now())::integer, \
+     user_cmd = NULL, l7r_host_id = NULL, l7r_pid = NULL, l7r_instance = NULL, session_id = NULL \
+     WHERE vm_id = $1 AND user_state <> 'disconnected' AND user_cmd = 'abort' \
+     AND session_id IS NOT DISTINCT FROM $2",
+);
 const KEPT: Sql = Sql::new(
     "read the own sessions",
     "SELECT r.vm_id, r.session_id, r.vm_state, r.failure_code IS NOT NULL AS failed, \
@@ -63,7 +70,7 @@ const KEPT: Sql = Sql::new(
 );
 
 pub(super) const ALL: &[Sql] =
-    &[CLAIM, CONTENDER, TAKE_OVER, FORGET, INSTANCES, ESTABLISH, CONSUME, RELEASE, KEPT];
+    &[CLAIM, CONTENDER, TAKE_OVER, FORGET, INSTANCES, ESTABLISH, CONSUME, RELEASE, SEIZE, KEPT];
 
 /// The event code of a takeover, as the displaced router reads it.
 const TAKEOVER: &str = "takeover";
@@ -96,6 +103,8 @@ pub struct Contender {
     pub host: Option<HostId>,
     /// The process of its router.
     pub instance: Option<String>,
+    /// The session.
+    pub session: Option<i64>,
 }
 
 /// What became of a claim.
@@ -150,6 +159,7 @@ pub async fn claim(database: &Database, session: &Session) -> Result<Claim, Erro
     Ok(Claim::Contended(Contender {
         host: CONTENDER.column::<Option<i32>>(&row, "l7r_host_id")?.map(HostId),
         instance: CONTENDER.column(&row, "l7r_instance")?,
+        session: CONTENDER.column(&row, "session_id")?,
     }))
 }
 
@@ -264,6 +274,28 @@ pub async fn release(database: &Database, session: &Session, ending: &Ending) ->
     }
     tx.commit().await.map_err(during)?;
     Ok(released)
+}
+
+/// Takes the VM from a session whose router was told to let go and does not react: it died with its node, hangs, or
+/// cannot read the row. `false`: it has let go meanwhile. The desktop admits one client, so the other one is shut out.
+pub async fn seize(database: &Database, session: &Session, other: Option<i64>) -> Result<bool, Error> {
+    let mut client = database.client().await?;
+    let during = Error::during(SEIZE.name);
+    let tx = client.build_transaction().start().await.map_err(&during)?;
+    let seized = SEIZE.execute(&tx, &[&session.vm.0, &other]).await? > 0;
+    if seized {
+        let end = End {
+            vm: session.vm,
+            vm_name: &session.vm_name,
+            session: other,
+            from: None,
+            reason: EndReason::TakenOver,
+            text: "another client of the user took the session from a router that did not react",
+        };
+        events::record_end(&tx, &session.actor, end).await?;
+    }
+    tx.commit().await.map_err(during)?;
+    Ok(seized)
 }
 
 /// The sessions of a router's process.

@@ -102,6 +102,30 @@ async fn a_session_of_a_dead_router_is_no_obstacle() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_session_of_a_router_that_does_not_react_is_taken_from_it() {
+    let site = Installation::new("deaf", "").await;
+    let router = site.router().await;
+    // Of another host, whose lock files are not seen here.
+    site.execute(
+        "INSERT INTO hosts (id, name, address, frontend, backend) VALUES (7, 'far', '10.3.0.7', true, true)",
+    )
+    .await;
+    site.execute(
+        "UPDATE vm_runtimes SET user_state = 'connected', l7r_host_id = 7, l7r_pid = 5, l7r_instance = 'far', \
+         session_id = 9 WHERE vm_id = 1",
+    )
+    .await;
+    let begun = Instant::now();
+    let mut client = site.client(&router).await;
+    client.connect(1, &basic("joe@acme", "secret")).await;
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    client.echo("taken").await;
+    let (_, _, body) = site.client(&router).await.ask(end_of("9")).await;
+    assert_eq!(decode_end(body.as_bytes()).unwrap().reason, EndReason::TakenOver, "{body}");
+    router.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_administrator_ends_a_connection_at_once() {
     let site = Installation::new("aborted", "").await;
     let router = site.router().await;
