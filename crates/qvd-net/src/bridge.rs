@@ -90,7 +90,11 @@ fn is_bridge(link: &LinkMessage) -> bool {
 pub async fn raise_bridge(name: &str, address: Option<(Ipv4Addr, u8)>) -> Result<(), Error> {
     let netlink = Netlink::open()?;
     if netlink.find(name).await?.is_none() {
-        let made = netlink.handle.link().add(LinkBridge::new(name).build()).execute().await;
+        let bridge = match address {
+            Some((address, _)) => LinkBridge::new(name).address(own_mac(address).to_vec()),
+            None => LinkBridge::new(name),
+        };
+        let made = netlink.handle.link().add(bridge.build()).execute().await;
         made.or_else(|error| if code(&error) == Some(EXISTS) { Ok(()) } else { Err(error) })
             .map_err(Error::link("create", name))?;
     }
@@ -107,6 +111,13 @@ pub async fn raise_bridge(name: &str, address: Option<(Ipv4Addr, u8)>) -> Result
     }
     let up = LinkUnspec::new_with_index(index).up().build();
     netlink.handle.link().set(up).execute().await.map_err(Error::link("set up", name))
+}
+
+/// The MAC address of a bridge. One that was not given any takes that of one of its ports, and another one whenever
+/// ports come and go: others would send to an address that nobody has any more.
+fn own_mac(address: Ipv4Addr) -> [u8; 6] {
+    let [a, b, c, d] = address.octets();
+    [0x02, 0, a, b, c, d]
 }
 
 /// Removes the bridge. One that is not there is fine.

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use qvd_hypervisor::storage::{Home, Init};
 use qvd_model::VmId;
 use qvd_model::network::{AddressPlan, mac};
 use qvd_net::{
-    Dnsmasq, Error, Firewall, Host, Names, Policy, Port, examine_bridge, isolate_port, lower_bridge,
-    raise_bridge, remove_link,
+    Dnsmasq, Error, Firewall, Host, Names, Policy, Port, add_port, examine_bridge, isolate_port,
+    lower_bridge, raise_bridge, release_port, remove_link,
 };
 use tempfile::TempDir;
 use testbed::namespace;
@@ -206,6 +206,29 @@ async fn serves(address: Ipv4Addr) {
 async fn listen(port: u16) -> AbortOnDropHandle<()> {
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await.unwrap();
     AbortOnDropHandle::new(tokio::spawn(async move { while listener.accept().await.is_ok() {} }))
+}
+
+#[tokio::test]
+async fn a_bridge_keeps_its_address_when_ports_come_and_go() {
+    if !namespace::enter("a_bridge_keeps_its_address_when_ports_come_and_go").unwrap() {
+        return;
+    }
+    let ip = |arguments: &[&str]| {
+        assert!(std::process::Command::new("/usr/sbin/ip").args(arguments).status().unwrap().success());
+    };
+    raise_bridge(BRIDGE, Some((NODE, 16))).await.unwrap();
+    let mac = || std::fs::read_to_string(format!("/sys/class/net/{BRIDGE}/address")).unwrap();
+    assert_eq!(mac(), "02:00:0a:2c:00:01\n");
+    ip(&["link", "add", "port0", "address", "02:00:00:00:00:01", "type", "veth", "peer", "name", "port1"]);
+    add_port(BRIDGE, "port0").await.unwrap();
+    add_port(BRIDGE, "port0").await.unwrap();
+    assert_eq!(mac(), "02:00:0a:2c:00:01\n");
+    release_port("port0").await.unwrap();
+    release_port("port0").await.unwrap();
+    assert!(!Path::new("/sys/class/net/port0/master").exists());
+    ip(&["link", "del", "port0"]);
+    assert!(matches!(add_port(BRIDGE, "port0").await, Err(Error::NoInterface(_))));
+    lower_bridge(BRIDGE).await.unwrap();
 }
 
 #[tokio::test]
