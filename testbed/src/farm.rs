@@ -25,7 +25,7 @@ use crate::node::Node;
 use crate::programs::program;
 use crate::proxy::Proxy;
 use crate::rows::Rows;
-use crate::{Client, Display, Namespace, image};
+use crate::{Client, Display, Namespace, agents, image};
 
 const IP: &str = "/usr/sbin/ip";
 /// Where the proxies listen.
@@ -50,6 +50,14 @@ impl Lan {
         match self {
             Self::Office => "office",
             Self::Desks => "desks",
+        }
+    }
+
+    /// The MAC address of the bridge.
+    const fn mac(self) -> &'static str {
+        match self {
+            Self::Office => "02:00:00:00:00:01",
+            Self::Desks => "02:00:00:00:00:02",
         }
     }
 
@@ -83,7 +91,8 @@ impl Farm {
         deploy(&database, directory.path())?;
         let (switch, clients) = (Namespace::create()?, Namespace::create()?);
         for lan in [Lan::Office, Lan::Desks] {
-            switch.run(IP, &["link", "add", lan.name(), "type", "bridge"])?;
+            // One that it was not given would change with its ports.
+            switch.run(IP, &["link", "add", lan.name(), "address", lan.mac(), "type", "bridge"])?;
             switch.run(IP, &["link", "set", lan.name(), "up"])?;
         }
         switch.run(IP, &["addr", "add", &format!("{DATABASE}/24"), "dev", Lan::Office.name()])?;
@@ -211,6 +220,7 @@ impl Farm {
         let client = self.client(number, Some(display), user)?;
         let shown = display.wait_for("a desktop", limit, |picture| picture.drawn() > 0.8);
         shown.with_context(|| format!("{}\n{}", client.said(), self.logs()))?;
+        agents::settle(&self.storage(), limit)?;
         Ok(client)
     }
 
@@ -302,11 +312,6 @@ impl Drop for Farm {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("{}", self.logs());
-        }
-        for node in &mut self.nodes {
-            if let Err(error) = node.machine.power_off() {
-                eprintln!("{} does not end: {error:#}", node.name());
-            }
         }
     }
 }

@@ -5,6 +5,7 @@
 //! between them, each of which can fail. They live in namespaces of their own; when they are dropped, whatever was
 //! started in them ends and nothing stays.
 
+pub mod agents;
 pub mod client;
 pub mod cluster;
 pub mod desktops;

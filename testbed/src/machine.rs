@@ -163,13 +163,18 @@ impl Machine {
 
     /// Ends everything at once, desktops too, as a power failure does. What was written to disk stays; nothing else.
     pub fn power_off(&mut self) -> Result<()> {
-        // Processes of desktops are in namespaces of their own, but in control groups of ours.
-        crate::traces::remove_groups(&self.bridge)?;
-        self.namespace.kill_all()?;
-        crate::traces::remove_groups(&self.bridge)?;
+        self.kill_everything()?;
         // Mounts and links end with the namespace.
         self.namespace = Namespace::create()?;
         Ok(())
+    }
+
+    fn kill_everything(&self) -> Result<()> {
+        // Processes of desktops are in namespaces of their own, but in control groups of ours. The node is ended
+        // between two looks at them, since it makes new ones.
+        crate::traces::remove_groups(&self.bridge)?;
+        self.namespace.kill_all()?;
+        crate::traces::remove_groups(&self.bridge)
     }
 
     /// Every process of this machine, those of desktops too.
@@ -197,6 +202,15 @@ impl Machine {
             text.push_str(&format!("== {}\n{}\n", path.display(), lines[tail..].join("\n")));
         }
         text
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // Control groups outlive namespaces.
+        if let Err(error) = self.kill_everything() {
+            eprintln!("a machine does not end: {error:#}");
+        }
     }
 }
 
