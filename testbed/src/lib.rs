@@ -19,6 +19,7 @@ pub mod picture;
 pub mod programs;
 pub mod proxy;
 pub mod rows;
+pub mod soak;
 pub mod traces;
 
 pub use client::Client;
