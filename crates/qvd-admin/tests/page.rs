@@ -17,7 +17,9 @@ fn code(words: &[&str]) -> String {
 }
 
 fn actions() -> String {
-    let mut text = "| action | does | to | one of these permissions | live query follows |\n|---|---|---|---|---|\n".to_owned();
+    let mut text =
+        "| action | does | to | one of these permissions | live query follows |\n|---|---|---|---|---|\n"
+            .to_owned();
     for action in ACTIONS {
         let does = match action.verb {
             Verb::List => "lists",
@@ -36,7 +38,9 @@ fn objects() -> String {
     for object in Object::ALL {
         let entity = entity(*object);
         writeln!(text, "### {object}\n").unwrap();
-        text.push_str("| member | is | listed | filter | order | new | change | to see | to give or change |\n");
+        text.push_str(
+            "| member | is | listed | filter | order | new | change | to see | to give or change |\n",
+        );
         text.push_str("|---|---|---|---|---|---|---|---|---|\n");
         for field in entity.fields {
             writeln!(text, "{}", row(*object, field)).unwrap();

@@ -314,3 +314,16 @@ pub(crate) async fn sweep(app: &App) -> Result<(), Refusal> {
 fn is_held(part: &PathBuf) -> bool {
     File::open(part).is_ok_and(|file| file.try_lock().is_err())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_from_other_failures() {
+        let code = |kind: ErrorKind| copy_refusal("x.tar", &kind.into()).status().code();
+        assert_eq!(code(ErrorKind::StorageFull), 2211);
+        assert_eq!(code(ErrorKind::QuotaExceeded), 2211);
+        assert_eq!(code(ErrorKind::PermissionDenied), 2210);
+    }
+}

@@ -10,6 +10,7 @@
 )]
 
 mod bad_input;
+mod codes;
 mod console;
 mod images;
 mod installation;

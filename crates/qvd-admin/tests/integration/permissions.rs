@@ -1,6 +1,6 @@
 //! Who may do what: generated from the registry, so that a new action cannot be forgotten.
 
-use qvd_model::action::{ACTIONS, Object, Tenancy, Verb, acl_matches, entity};
+use qvd_model::action::{ACTIONS, Access, Kind, Object, Tenancy, Verb, acl_matches, entity};
 use serde_json::{Value, json};
 
 use crate::Installation;
@@ -159,6 +159,75 @@ async fn tenants_do_not_meet() {
     // A super-administrator may not join two tenants either.
     let both = json!({"action": "vm_create", "arguments": {"name": "n", "user_id": 10001, "osf_id": 10000}});
     assert_eq!(it.post("/api", &both).await.1["status"], 7300);
+    it.stop().await;
+}
+
+/// Whatever number of a foreign row stands in a filter or an argument, the answer is that of a number that nobody has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn foreign_numbers_are_like_those_that_nobody_has() {
+    let it = Installation::start("foreignnumbers").await;
+    it.qa4(&["tenant", "new", "name=other"]).await.unwrap();
+    it.qa4(&["osf", "new", "name=theirs,tenant=other"]).await.unwrap();
+    it.qa4(&["user", "new", "name=them,password=p,tenant=other"]).await.unwrap();
+    it.qa4(&["vm", "new", "name=secret,user=them,osf=theirs"]).await.unwrap();
+    it.qa4(&["property", "new", "key=floor,tenant=other"]).await.unwrap();
+    it.qa4(&["property", "floor", "assign", "user"]).await.unwrap();
+    it.running_host("node1", "10.3.15.1").await;
+    let file = it.path("x.tar.gz");
+    crate::image_file(&file);
+    it.qa4(&["di", "new", &format!("file={},osf=theirs,version=v", file.display())]).await.unwrap();
+    it.sql("UPDATE vm_runtimes SET host_id = 10000, current_di_id = 10000, current_osf_id = 10000").await;
+    let sid = session(&it).await;
+    let call = async |body: Value| {
+        let mut body = body;
+        body["sid"] = json!(sid);
+        it.post("/api", &body).await.1
+    };
+    let (foreign, nobodys) = (json!(10_000), json!(987_654));
+    let mut compared = 0;
+    for action in ACTIONS {
+        let entity = entity(action.object);
+        for field in entity.fields.iter().filter(|f| f.kind == Kind::Int && f.name != "tenant_id") {
+            // Numbers of hosts are everybody's.
+            let own = matches!(action.object, Object::Host | Object::HostState) && field.name == "id";
+            if field.filter && action.verb == Verb::List && !own {
+                let ask =
+                    |id: &Value| json!({"action": action.name, "filters": {field.name: id}, "block": 0});
+                let (seen, unseen) = (call(ask(&foreign)).await, call(ask(&nobodys)).await);
+                let without_number = |answer: &Value| answer.to_string().replace("10000", "987654");
+                assert_eq!(without_number(&seen), without_number(&unseen), "{} {}", action.name, field.name);
+                compared += 1;
+            }
+            // The number of a definition in the image generator is no row here.
+            let creates = matches!(action.verb, Verb::Create | Verb::CreateOrUpdate);
+            if !creates || field.create == Access::No || field.name == "osd_id" {
+                continue;
+            }
+            let ask = |id: &Value| {
+                let given = entity.fields.iter().filter(|f| f.create != Access::No && f.name != "tenant_id");
+                let mut arguments: serde_json::Map<String, Value> = given
+                    .map(|f| {
+                        let value = match f.kind {
+                            Kind::Word(words) => json!(words[0]),
+                            Kind::Int => nobodys.clone(),
+                            Kind::Switch => json!(1),
+                            Kind::Moment => Value::Null,
+                            Kind::Address => Value::Null,
+                            _ => json!("x"),
+                        };
+                        (f.name.to_owned(), value)
+                    })
+                    .collect();
+                arguments.insert(field.name.to_owned(), id.clone());
+                json!({"action": action.name, "arguments": arguments})
+            };
+            let (seen, unseen) = (call(ask(&foreign)).await, call(ask(&nobodys)).await);
+            assert_ne!(seen["status"], 0, "{} {}: {seen}", action.name, field.name);
+            assert_eq!(seen, unseen, "{} {}", action.name, field.name);
+            compared += 1;
+        }
+    }
+    assert!(compared > 40, "only {compared} numbers: the registry is not walked");
     it.stop().await;
 }
 

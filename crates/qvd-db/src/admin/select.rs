@@ -4,7 +4,7 @@ use qvd_model::action::{Entity, Kind, Object, entity};
 use qvd_model::filter::{Filter, Operand, Operator, Scalar, Test};
 
 use super::Statement;
-use super::relation::{MAC_PREFIX, Relation, VISIBLE_PROPERTY, relation, shown};
+use super::relation::{MAC_PREFIX, OWN, Relation, VISIBLE_PROPERTY, relation, shown};
 use crate::{Error, Session};
 
 /// A list to be made. Names of fields are proper ones, values are canonical; both were checked before.
@@ -278,6 +278,14 @@ fn condition(
         Filter::Test(test) => {
             let entity = entity(object);
             if let Some((_, members)) = relation.sets.iter().find(|(name, _)| *name == test.field) {
+                let members = match (scope.tenant(), members.split_once(OWN)) {
+                    (Some(tenant), Some((before, column))) => {
+                        let own = statement.bind(Kind::Int, Some(&tenant.to_string()));
+                        format!("{before}{own} = {column}")
+                    }
+                    (None, Some((before, _))) => format!("{before}true"),
+                    (_, None) => (*members).to_owned(),
+                };
                 let one = comparison(statement, kind(entity, &test.field), "member.value", test);
                 return Ok(format!("EXISTS (SELECT 1 FROM ({members}) AS member(value) WHERE {one})"));
             }

@@ -70,7 +70,6 @@ statuses! {
     WrongAcl = 6360, "There is no such ACL, or numbers and names are mixed";
     WrongRole = 6370, "There is no such role";
     NoValue = 6410, "A value is needed";
-    NoTagValue = 6430, "A tag needs a value";
     UnknownDirection = 6600, "The order is neither -asc nor -desc";
     UnknownOrder = 6610, "There is no such field to order by";
     UnknownReference = 7100, "An object that is referred to does not exist";

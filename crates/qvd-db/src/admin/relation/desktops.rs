@@ -208,7 +208,11 @@ pub(super) const HOST: Relation = Relation {
             ("properties", stored_properties!("host_properties", "host_id", "hosts.id")),
         ]
     ),
-    sets: &[("vm_id", "SELECT r.vm_id FROM vm_runtimes AS r WHERE r.host_id = hosts.id")],
+    sets: &[(
+        "vm_id",
+        "SELECT r.vm_id FROM vm_runtimes AS r JOIN vms ON vms.id = r.vm_id JOIN users ON users.id = vms.user_id \
+         WHERE r.host_id = hosts.id AND {own}users.tenant_id",
+    )],
     tenant: None,
     shared: false,
     hidden: None,

@@ -34,6 +34,10 @@ pub(crate) struct Relation {
 /// Stands for the configured first half of hardware addresses.
 pub(crate) const MAC_PREFIX: &str = "{mac_prefix}";
 
+/// Stands, before a column with a tenant, for the condition that it is in scope: hosts belong to nobody, but the VMs
+/// on them do.
+pub(crate) const OWN: &str = "{own}";
+
 /// Stands for the condition that the property `l` may be seen.
 pub(crate) const VISIBLE_PROPERTY: &str = "{visible_property}";
 
