@@ -7,20 +7,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
+use testbed::lease::{LOST, TIMES};
 use testbed::{Cluster, image, programs};
 
 /// How long a first start may take here: the image is unpacked on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(120);
 /// How long anything else may take.
 const LIMIT: Duration = Duration::from_secs(40);
-/// The lease of these tests, and when everything is killed.
-const LOST: Duration = Duration::from_secs(12);
-const TIMES: [(&str, &str); 4] = [
-    ("internal.hkd.agent.ticker.delay", "1"),
-    ("internal.hkd.agent.ticker.timeout", "7"),
-    ("internal.hkd.cluster.node.timeout", "12"),
-    ("internal.hkd.agent.cluster_monitor.long_delay", "12"),
-];
 
 /// Registers a host that never ran.
 const ADD_OTHER: &str = "with h as (insert into hosts (name, address, frontend, backend) \

@@ -1,6 +1,7 @@
 //! The bridge that desktops are ports of, by netlink.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::address::AddressAttribute;
@@ -197,7 +198,10 @@ pub async fn know_neighbor(bridge: &str, address: Ipv4Addr, mac: &str) -> Result
     let link = netlink.find(bridge).await?.ok_or_else(|| Error::NoBridge(bridge.to_owned()))?;
     let request =
         netlink.handle.neighbours().add(link.header.index, IpAddr::V4(address)).link_local_address(&mac);
-    request.replace().execute().await.map_err(Error::link("add a neighbor to", bridge))
+    request.replace().execute().await.map_err(Error::link("add a neighbor to", bridge))?;
+    // Where it ran before, another node may have been the way to it; it says nothing itself before it is asked.
+    let path = Path::new("/sys/class/net").join(bridge).join("bridge/flush");
+    std::fs::write(&path, "1").map_err(Error::file("write", &path))
 }
 
 /// Takes [`know_neighbor`] back. An address that is not known is fine.

@@ -61,7 +61,7 @@ pub enum Error {
         /// The limit.
         limit: Duration,
     },
-    /// A file of the DHCP server.
+    /// A file, of the DHCP server or the kernel.
     #[error("cannot {operation} {path}: {source}")]
     File {
         /// What was tried.

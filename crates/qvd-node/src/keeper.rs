@@ -1,6 +1,7 @@
 //! Keeps the lease of this node: heartbeats to both witnesses, the deadline on disk, and what has to be done when
 //! neither can be reached any more.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -85,6 +86,8 @@ pub struct Keeper {
     file: GuardFile,
     witness: Option<Witness>,
     count: u64,
+    /// What does not get heartbeats at the moment, so that it is said once.
+    silent: BTreeSet<&'static str>,
 }
 
 impl Keeper {
@@ -96,7 +99,7 @@ impl Keeper {
         file: GuardFile,
         witness: Option<Witness>,
     ) -> Self {
-        Self { node, lease, guard, file, witness, count: 0 }
+        Self { node, lease, guard, file, witness, count: 0, silent: BTreeSet::new() }
     }
 
     /// Keeps it until `until`, or until it is lost: then everything is killed, and `stop` is cancelled. `shares` tells
@@ -124,9 +127,12 @@ impl Keeper {
                 FileAnswer { sent, written } = landed(&mut file) => {
                     next_file = Instant::now() + beat;
                     match written {
-                        Ok(()) => self.take(Event::File { sent }).await,
+                        Ok(()) => {
+                            self.arrived("storage");
+                            self.take(Event::File { sent }).await
+                        }
                         Err(problem) => {
-                            warn!("no heartbeat in the storage: {problem}");
+                            self.missed("storage", &problem);
                             None
                         }
                     }
@@ -193,6 +199,7 @@ impl Keeper {
         let RowAnswer { sent, wrote, found } = answer;
         match found {
             Ok(Heartbeat::Own { command, now, peers, .. }) => {
+                self.arrived("database");
                 warn_of_skew(now);
                 let end = self.take(Event::Row { sent, wrote, peers }).await;
                 self.node.peers.send_if_modified(|known| std::mem::replace(known, peers) != peers);
@@ -208,9 +215,21 @@ impl Keeper {
                 self.take(Event::Disowned).await
             }
             Err(problem) => {
-                warn!("no heartbeat: {problem}");
+                self.missed("database", &problem);
                 None
             }
+        }
+    }
+
+    fn arrived(&mut self, place: &'static str) {
+        if self.silent.remove(place) {
+            info!("heartbeats reach the {place} again");
+        }
+    }
+
+    fn missed(&mut self, place: &'static str, problem: &dyn std::fmt::Display) {
+        if self.silent.insert(place) {
+            warn!("no heartbeat in the {place}: {problem}");
         }
     }
 

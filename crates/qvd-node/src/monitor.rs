@@ -1,11 +1,13 @@
 //! Watches the other nodes and gives free what lost ones had. Every node does, there is no leader.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::mem::{Discriminant, discriminant};
 use std::sync::Arc;
 use std::time::Duration;
 
 use qvd_db::cluster::{self, Neighbor};
-use qvd_logic::cluster::{Files, Finding, Observer, Stage};
+use qvd_logic::cluster::{Files, Finding, Observer, Silence, Stage};
 use qvd_model::HostId;
 use rand::Rng;
 use tokio::sync::watch;
@@ -32,6 +34,7 @@ pub async fn watch(node: Arc<Node>, witness: Option<Witness>, shares: Option<wat
     let beat = limits.beat();
     let mut watching = Watching {
         observer: Observer::new(beat, long_delay, clock::now()),
+        blind: BTreeSet::new(),
         said: BTreeMap::new(),
         node,
         witness,
@@ -58,8 +61,10 @@ struct Watching {
     observer: Observer,
     witness: Option<Witness>,
     shares: Option<watch::Sender<bool>>,
-    /// What was said last about silent hosts.
-    said: BTreeMap<HostId, std::mem::Discriminant<Finding>>,
+    /// What cannot be seen at the moment, so that it is said once.
+    blind: BTreeSet<&'static str>,
+    /// What was said last about hosts that are silent.
+    said: BTreeMap<HostId, Discriminant<Silence>>,
 }
 
 impl Watching {
@@ -68,9 +73,10 @@ impl Watching {
         let read = tokio::time::timeout(limit, cluster::neighbors(&self.node.database, self.node.own.host));
         let neighbors = match read.await {
             Ok(Ok(neighbors)) => neighbors,
-            Ok(Err(problem)) => return self.blind(&problem.to_string()),
-            Err(_) => return self.blind("the database does not answer"),
+            Ok(Err(problem)) => return self.outage(&problem),
+            Err(_) => return self.outage(&"it does not answer"),
         };
+        self.blind.remove("the database");
         let files = self.files(limit).await;
         let peers: Vec<_> = neighbors.iter().map(|neighbor| neighbor.peer.clone()).collect();
         let found = self.observer.observe(before, clock::now(), &peers, files.as_ref());
@@ -87,39 +93,45 @@ impl Watching {
         }
     }
 
-    fn blind(&mut self, problem: &str) {
-        warn!("the other nodes cannot be watched: {problem}");
+    fn outage(&mut self, problem: &dyn fmt::Display) {
         self.observer.outage(clock::now());
+        self.cannot_see("the database", problem);
+    }
+
+    fn cannot_see(&mut self, what: &'static str, problem: &dyn fmt::Display) {
+        if self.blind.insert(what) {
+            warn!("other nodes cannot be seen in {what}: {problem}");
+        }
     }
 
     /// A storage that hangs is one that cannot be read.
-    async fn files(&self, limit: Duration) -> Option<Files> {
+    async fn files(&mut self, limit: Duration) -> Option<Files> {
         let witness = self.witness.clone()?;
         let read = tokio::time::timeout(limit, tokio::task::spawn_blocking(move || witness.read())).await;
         match read {
-            Ok(Ok(Ok(files))) => Some(files),
-            Ok(Ok(Err(problem))) => {
-                warn!("the heartbeat files of other nodes cannot be read: {problem}");
-                None
+            Ok(Ok(Ok(files))) => {
+                self.blind.remove("the storage");
+                return Some(files);
             }
-            Ok(Err(_)) | Err(_) => {
-                warn!("the storage does not answer");
-                None
-            }
+            Ok(Ok(Err(problem))) => self.cannot_see("the storage", &problem),
+            Ok(Err(problem)) => self.cannot_see("the storage", &problem),
+            Err(_) => self.cannot_see("the storage", &"it does not answer"),
         }
+        None
     }
 
     /// Says what changed about a host, once.
     fn say(&mut self, neighbor: &Neighbor, finding: &Finding) {
-        let kind = std::mem::discriminant(finding);
-        let before = self.said.insert(neighbor.peer.host, kind);
-        let host = &neighbor.name;
-        match finding {
-            Finding::Fine if before.is_some_and(|said| said != kind) => info!(host, "is there again"),
-            Finding::Silent(silent, why) if before != Some(kind) => {
-                warn!(host, "suspect: no heartbeat for {} s; {why}", silent.as_secs());
+        let Neighbor { name: host, peer, .. } = neighbor;
+        let Finding::Silent(silent, why) = finding else {
+            if self.said.remove(&peer.host).is_some() && *finding == Finding::Fine {
+                info!(host, "is there again");
             }
-            _ => {}
+            return;
+        };
+        let kind = discriminant(why);
+        if self.said.insert(peer.host, kind) != Some(kind) {
+            warn!(host, "suspect: no heartbeat for {} s; {why}", silent.as_secs());
         }
     }
 
