@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::machine::{Answer, Machine, run};
 use crate::rows::Rows;
@@ -58,6 +60,14 @@ impl Cluster {
     /// Breaks the database off in the middle of everything, and starts it again.
     pub fn restart_database(&self) -> Result<()> {
         self.pg_ctl(&["restart", "-m", "immediate"])
+    }
+
+    /// Kills the database, whose supervisor has to start it again.
+    pub fn kill_database(&self) -> Result<()> {
+        let file = self.data().join("postgres/data/postmaster.pid");
+        let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let process = text.lines().next().unwrap_or_default().trim().parse().context("no process id")?;
+        kill(Pid::from_raw(process), Signal::SIGKILL).context("cannot kill the database")
     }
 
     fn pg_ctl(&self, words: &[&str]) -> Result<()> {

@@ -5,10 +5,15 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 use qvd_db::{Settings, Tls};
 use qvd_runtime::postgres::{Access, PrivateCluster};
+use tokio_util::sync::CancellationToken;
+use tracing::error;
 
 use crate::installation::Installation;
 use crate::layout::Layout;
 use crate::up::is_running;
+
+/// How long to wait before a server that is down is looked at again.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// How the work goes along with daemons that use the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +41,32 @@ pub fn settings(layout: &Layout, name: &str) -> Settings {
 /// The PostgreSQL of an installation.
 pub fn cluster(layout: &Layout) -> Result<PrivateCluster> {
     Ok(PrivateCluster::new(layout.postgres(), crate::POSTGRES_USER, Access::Passwords)?)
+}
+
+/// Starts the server again when it crashes, until `stop`. One that somebody stopped is theirs to start.
+pub async fn keep(cluster: PrivateCluster, stop: CancellationToken) {
+    loop {
+        let watched = cluster.clone();
+        let ended = tokio::task::spawn_blocking(move || watched.wait_end());
+        tokio::select! {
+            _ = ended => {}
+            () = stop.cancelled() => return,
+        }
+        if cluster.is_crashed() {
+            error!("PostgreSQL has crashed; starting it again");
+            let starting = cluster.clone();
+            match tokio::task::spawn_blocking(move || starting.start()).await {
+                Ok(Ok(())) => continue,
+                Ok(Err(problem)) => error!("PostgreSQL does not start: {problem}"),
+                Err(problem) => error!("PostgreSQL does not start: {problem}"),
+            }
+        }
+        // Nothing tells when somebody else starts it, and what a crashed server leaves takes a moment to end.
+        tokio::select! {
+            () = tokio::time::sleep(PAUSE) => {}
+            () = stop.cancelled() => return,
+        }
+    }
 }
 
 /// Does some work with the database of an installation, which runs for as long as that takes if it did not.

@@ -24,7 +24,7 @@ use tracing::{info, warn};
 
 use crate::child::{Kept, Plan, START_LIMIT, supervise as keep};
 use crate::control::{self, Orders};
-use crate::database::{cluster, settings};
+use crate::database::{cluster, keep as keep_database, settings};
 use crate::installation::Installation;
 use crate::layout::{Daemon, Layout};
 use crate::passwords::Passwords;
@@ -77,12 +77,15 @@ async fn run(layout: &Layout, caller: &mut Caller, stop: CancellationToken) -> R
     let cluster = cluster(layout)?;
     let starting = cluster.clone();
     tokio::task::spawn_blocking(move || starting.start()).await??;
+    let kept = Drain::new(CancellationToken::new());
+    kept.spawn(keep_database(cluster.clone(), kept.token().clone()));
     let outcome = async {
         caller.say("step", "preparing the database");
         let database = deploy(layout, &passwords).await?;
         with_database(layout, &installation, &database, caller, &stop).await
     }
     .await;
+    kept.finish(STOP_LIMIT).await;
     info!("stopping PostgreSQL");
     let stopped = tokio::task::spawn_blocking(move || cluster.stop()).await?;
     outcome.and(stopped.map_err(Into::into))

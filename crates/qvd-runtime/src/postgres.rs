@@ -4,13 +4,17 @@
 //! them to a blocking thread.
 
 use std::fs;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{Uid, User};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 /// Oldest major version that QVD-DB works with.
 const OLDEST: u32 = 13;
@@ -102,6 +106,20 @@ impl PrivateCluster {
         let text = fs::read_to_string(self.data().join("postmaster.pid")).ok()?;
         let pid: i32 = text.lines().next()?.trim().parse().ok()?;
         Path::new(&format!("/proc/{pid}")).exists().then_some(pid)
+    }
+
+    /// Whether the server ended without having stopped: its process is gone, and what it leaves when it runs is not.
+    pub fn is_crashed(&self) -> bool {
+        self.pid().is_none() && self.data().join("postmaster.pid").exists()
+    }
+
+    /// Blocks until the server's process has ended; one that does not run has ended.
+    pub fn wait_end(&self) {
+        let Some(pid) = self.pid().and_then(Pid::from_raw) else { return };
+        // Nothing can be opened of a process that ended meanwhile.
+        let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) else { return };
+        let mut watched = [PollFd::new(handle.as_fd(), PollFlags::POLLIN)];
+        while let Err(Errno::EINTR) = poll(&mut watched, PollTimeout::NONE) {}
     }
 
     /// Creates the cluster if it is not there and starts it if it does not run.
