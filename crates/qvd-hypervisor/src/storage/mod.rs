@@ -5,6 +5,7 @@
 //!  (file, shared)    (shared)   (per VM)    (mount point, bound by the container)
 //! ```
 
+mod ahead;
 mod base;
 mod directories;
 mod home;

@@ -26,6 +26,7 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, linkat, mkfifoat, s
 use tar::{Entry, EntryType};
 use xattr::FileExt;
 
+use super::ahead::Ahead;
 use super::image::{Compression, HEADERS, Hash, Metered, decoder, hashed};
 use super::inside::{Inside, is_component, is_directory};
 use crate::Error;
@@ -55,7 +56,7 @@ const PAX_XATTR: &[u8] = b"SCHILY.xattr.";
 const PIECE: usize = 64 * 1024;
 
 /// What is told while unpacking: bytes of the image file that were read.
-pub(super) type Told<'a> = &'a dyn Fn(u64);
+pub(super) type Told<'a> = &'a (dyn Fn(u64) + Sync);
 
 /// What one unpacking is made of.
 pub(super) struct Job<'a> {
@@ -69,9 +70,17 @@ pub(super) struct Job<'a> {
 /// Unpacks `file` into the empty directory `destination` and returns the hash of the file.
 pub(super) fn unpack(job: &Job<'_>, file: File, destination: &Path) -> Result<Hash, Error> {
     let (reader, hash) = hashed(Watched { inner: file, read: 0, job });
-    let reader = decoder(job.compression, Box::new(reader)).map_err(|error| job.unreadable(error))?;
+    // Decompressing and hashing take as long as making the files.
+    let unpacked = std::thread::scope(|scope| {
+        let inside = Ahead::start(scope, move || decoder(job.compression, Box::new(reader)));
+        place_all(job, inside.map_err(|error| job.unreadable(error))?, destination)
+    });
+    unpacked.map(|()| hash)
+}
+
+fn place_all(job: &Job<'_>, inside: Ahead, destination: &Path) -> Result<(), Error> {
     let allowance = Rc::new(Cell::new(HEADERS));
-    let reader = Metered { inner: reader.take(job.limits.bytes), allowance: allowance.clone() };
+    let reader = Metered { inner: inside.take(job.limits.bytes), allowance: allowance.clone() };
     let mut archive = tar::Archive::new(reader);
     let mut tree = Unpacked::new(job, destination)?;
     for entry in archive.entries().map_err(|error| job.unreadable(error))? {
@@ -88,7 +97,7 @@ pub(super) fn unpack(job: &Job<'_>, file: File, destination: &Path) -> Result<Ha
     if reader.limit() == 0 {
         return Err(job.invalid(format!("it unpacks to more than {} bytes", job.limits.bytes)));
     }
-    Ok(hash)
+    Ok(())
 }
 
 impl Job<'_> {
