@@ -8,6 +8,7 @@ use qvd_hypervisor::storage;
 use qvd_model::notify;
 use qvd_runtime::Drain;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::node::Node;
@@ -53,17 +54,20 @@ pub fn start(node: &Arc<Node>, listener: &Listener, loops: &Drain, cluster: Clus
 /// Takes commands to VMs when told of them, and looks for lost ones and for drift now and then.
 async fn serve_commands(node: Arc<Node>, mut bell: qvd_db::Doorbell) {
     let mut stage = node.stage.subscribe();
+    let next_sweep = || Instant::now() + period(&node, "internal.hkd.agent.vm_command_handler.delay", 61);
+    // Commands that keep coming do not put it off.
+    let mut sweep = next_sweep();
     loop {
-        let sweep = period(&node, "internal.hkd.agent.vm_command_handler.delay", 61);
         tokio::select! {
             () = bell.rung() => {}
             // What came while the node might not start anything waits.
             Ok(()) = stage.changed() => {}
-            () = tokio::time::sleep(sweep) => {
+            () = tokio::time::sleep_until(sweep) => {
                 if let Err(error) = reconcile::reconcile(&node).await {
                     warn!("rows not reconciled: {error}");
                 }
                 purge(&node).await;
+                sweep = next_sweep();
             }
         }
         if let Err(error) = take_commands(&node).await {

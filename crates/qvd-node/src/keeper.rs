@@ -239,7 +239,7 @@ impl Keeper {
         let effects = self.lease.step(clock::now(), event);
         let stage = self.lease.stage();
         // Before anything is killed, so that nobody cleans up what is somebody else's by now.
-        self.node.stage.send_replace(stage);
+        publish(&self.node.stage, stage);
         for effect in effects {
             match effect {
                 Effect::Stop(until) => {
@@ -392,5 +392,26 @@ fn warn_of_skew(database: f64) {
     let skew = own.as_secs_f64() - database;
     if skew.abs() > SKEW {
         warn!("the clock of this node differs from the database's by {skew:.1} s; run NTP on both");
+    }
+}
+
+/// Wakes those who wait for another stage. Each heartbeat steps the lease, and mostly it stays where it is.
+fn publish(known: &watch::Sender<Stage>, stage: Stage) {
+    known.send_if_modified(|known| std::mem::replace(known, stage) != stage);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_heartbeat_that_changes_nothing_wakes_nobody() {
+        let known = watch::Sender::new(Stage::Held);
+        let waiting = known.subscribe();
+        publish(&known, Stage::Held);
+        assert!(!waiting.has_changed().unwrap());
+        publish(&known, Stage::Stopping);
+        assert!(waiting.has_changed().unwrap());
+        assert_eq!(*waiting.borrow(), Stage::Stopping);
     }
 }
