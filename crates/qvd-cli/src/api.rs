@@ -1,8 +1,10 @@
 //! Calls of the API in its own terms: envelopes and answers (`spec/api.md` 3.1 and 6.1).
 
+use std::fs::File;
 use std::io::{IsTerminal, stdin};
 use std::time::Duration;
 
+use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use qvd_model::action::{Object, Status, Verb, action_for};
 use qvd_model::filter::{Filter, json};
 use serde_json::{Map, Value, json};
@@ -371,6 +373,32 @@ pub(crate) fn ask_line(prompt: &str) -> Result<String, Error> {
 
 /// Asks for a password on the terminal, without echo.
 pub(crate) fn ask_password(prompt: &str) -> Result<String, Error> {
+    let _silence = Silence::begin();
     rpassword::prompt_password(prompt)
         .map_err(|e| Error::Usage(format!("a password is needed, and there is no terminal to ask on: {e}")))
+}
+
+/// The terminal shows nothing that is typed, from before the question: who types fast would see the first letters.
+struct Silence(Option<(File, Termios)>);
+
+impl Silence {
+    fn begin() -> Self {
+        // Without a terminal there is nobody to see it.
+        let Ok(terminal) = File::open("/dev/tty") else { return Self(None) };
+        let Ok(before) = tcgetattr(&terminal) else { return Self(None) };
+        let mut silent = before.clone();
+        silent.local_flags.remove(LocalFlags::ECHO);
+        // Then the question itself tries again, as ever.
+        let _ = tcsetattr(&terminal, SetArg::TCSANOW, &silent);
+        Self(Some((terminal, before)))
+    }
+}
+
+impl Drop for Silence {
+    fn drop(&mut self) {
+        if let Some((terminal, before)) = &self.0 {
+            // There is nothing left to try if it fails.
+            let _ = tcsetattr(terminal, SetArg::TCSANOW, before);
+        }
+    }
 }

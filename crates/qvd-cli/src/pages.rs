@@ -107,7 +107,7 @@ fn key() -> Result<Key, Error> {
 }
 
 /// Lets a program show a text.
-fn pipe(program: &str, text: &[u8]) -> Result<(), Error> {
+pub(crate) fn pipe(program: &str, text: &[u8]) -> Result<(), Error> {
     let failed = |e: std::io::Error| Error::Usage(format!("PAGER {program}: {e}"));
     let mut words = program.split_whitespace();
     let mut command = Command::new(words.next().unwrap_or("less"));

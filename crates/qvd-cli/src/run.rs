@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::grammar::{self, Line, Parsed};
 use crate::options::{Options, Settings};
 use crate::output::{Format, Listing, Style, unwritten};
-use crate::pages::Pages;
+use crate::pages::{self, Pages};
 use crate::{change, creation, explain, grant, help, listing, property, setting};
 
 /// Who gives the commands.
@@ -81,7 +81,11 @@ impl<'a> Runner<'a> {
             Command::Quit => return Ok(false),
             Command::Usage(topic) => {
                 let text = help::text(topic.as_deref())?;
-                self.write(&text)?;
+                let at_terminal = self.mode == Mode::Shell && std::io::stdout().is_terminal();
+                match self.settings.pager.as_ref().filter(|_| at_terminal) {
+                    Some(program) => pages::pipe(program, text.as_bytes())?,
+                    None => self.write(&text)?,
+                }
             }
             Command::PageSize(None) => self.write(&format!("{}\n", self.page_size))?,
             Command::PageSize(Some(size)) => self.page_size = size,

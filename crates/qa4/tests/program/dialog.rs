@@ -57,6 +57,16 @@ async fn login_and_password_ask_without_showing_the_answers() {
         shell.types("tenant get name\r");
         seen.push_str(&shell.expect("| default |"));
         shell.expect("> ");
+        // A password that is not given is asked for, twice.
+        for line in ["user new name=zoe, tenant=default", "user zoe set passwd"] {
+            shell.types(&format!("{line}\r"));
+            for question in ["New password: ", "Again: "] {
+                seen.push_str(&shell.expect(question));
+                shell.types("n3w\r");
+            }
+            seen.push_str(&shell.expect("Total: 1"));
+            shell.expect("> ");
+        }
         shell.types("q\r");
         shell.end();
         seen

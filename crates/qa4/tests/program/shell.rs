@@ -144,7 +144,7 @@ async fn lines_are_completed_confirmed_paged_and_remembered() {
         shell.expect("Ctrl-C again");
         shell.expect("> ");
         shell.types("version\r");
-        shell.expect("API ");
+        shell.expect("API 4.");
         shell.expect("> ");
         shell.types("quit\r");
         assert_eq!(shell.end(), 1, "a command failed");
