@@ -71,9 +71,32 @@ pub struct Identity {
     pub tenant: Option<i32>,
 }
 
+/// How the database would make a list: for finding out why one is slow.
+pub async fn plan(session: &impl Session, list: &List<'_>) -> Result<String, Error> {
+    const NAME: &str = "explain a list";
+    let mut statement = page(list)?;
+    statement.text = format!("EXPLAIN {}", statement.text);
+    let rows = statement.query(session, NAME).await?;
+    let lines = rows.iter().map(|row| crate::column(NAME, row, "QUERY PLAN"));
+    Ok(lines.collect::<Result<Vec<String>, _>>()?.join("\n"))
+}
+
 /// Makes a list.
 pub async fn list(session: &impl Session, list: &List<'_>) -> Result<Rows, Error> {
     const NAME: &str = "list";
+    let found = page(list)?.query(session, NAME).await?;
+    let rows = found
+        .iter()
+        .map(|row| crate::column(NAME, row, "row_to_json"))
+        .collect::<Result<Vec<String>, _>>()?;
+    let read = i64::try_from(rows.len()).unwrap_or(i64::MAX);
+    let complete = list.limit.is_none_or(|limit| read < limit) && (read > 0 || list.skip <= 0);
+    let total = if complete { list.skip.max(0) + read } else { count(session, list).await? };
+    Ok(Rows { rows, total })
+}
+
+/// The statement that reads the rows of a page.
+fn page(list: &List<'_>) -> Result<Statement, Error> {
     let relation = known(list.object)?;
     let mut statement = Statement::default();
     let shared = relation.shared;
@@ -112,15 +135,7 @@ pub async fn list(session: &impl Session, list: &List<'_>) -> Result<Rows, Error
         list.skip.max(0)
     );
     fill_in(&mut statement, list);
-    let found = statement.query(session, NAME).await?;
-    let rows = found
-        .iter()
-        .map(|row| crate::column(NAME, row, "row_to_json"))
-        .collect::<Result<Vec<String>, _>>()?;
-    let read = i64::try_from(rows.len()).unwrap_or(i64::MAX);
-    let complete = list.limit.is_none_or(|limit| read < limit) && (read > 0 || list.skip <= 0);
-    let total = if complete { list.skip.max(0) + read } else { count(session, list).await? };
-    Ok(Rows { rows, total })
+    Ok(statement)
 }
 
 /// Puts configured values in place of their marks.

@@ -13,6 +13,7 @@ mod deployment;
 mod encryption;
 mod initial;
 mod inventory;
+mod lists;
 mod notifications;
 mod rights;
 mod schema;

@@ -28,23 +28,24 @@ pub(super) const LOG: Relation = Relation {
         ("ip", "log.ip"),
         ("type_of_action", "log.type_of_action"),
         ("qvd_object", "log.qvd_object"),
+        // Not by EXISTS, for which the whole table would be read into a hash.
         (
             "object_deleted",
             "(log.object_id IS NOT NULL AND CASE log.qvd_object \
-             WHEN 'vm' THEN NOT EXISTS (SELECT 1 FROM vms WHERE vms.id = log.object_id) \
-             WHEN 'user' THEN NOT EXISTS (SELECT 1 FROM users WHERE users.id = log.object_id) \
-             WHEN 'host' THEN NOT EXISTS (SELECT 1 FROM hosts WHERE hosts.id = log.object_id) \
-             WHEN 'osf' THEN NOT EXISTS (SELECT 1 FROM osfs WHERE osfs.id = log.object_id) \
-             WHEN 'di' THEN NOT EXISTS (SELECT 1 FROM dis WHERE dis.id = log.object_id) \
-             WHEN 'role' THEN NOT EXISTS (SELECT 1 FROM roles WHERE roles.id = log.object_id) \
-             WHEN 'tenant' THEN NOT EXISTS (SELECT 1 FROM tenants WHERE tenants.id = log.object_id) \
-             WHEN 'administrator' THEN NOT EXISTS \
-             (SELECT 1 FROM administrators WHERE administrators.id = log.object_id) ELSE false END)",
+             WHEN 'vm' THEN (SELECT vms.id FROM vms WHERE vms.id = log.object_id) IS NULL \
+             WHEN 'user' THEN (SELECT users.id FROM users WHERE users.id = log.object_id) IS NULL \
+             WHEN 'host' THEN (SELECT hosts.id FROM hosts WHERE hosts.id = log.object_id) IS NULL \
+             WHEN 'osf' THEN (SELECT osfs.id FROM osfs WHERE osfs.id = log.object_id) IS NULL \
+             WHEN 'di' THEN (SELECT dis.id FROM dis WHERE dis.id = log.object_id) IS NULL \
+             WHEN 'role' THEN (SELECT roles.id FROM roles WHERE roles.id = log.object_id) IS NULL \
+             WHEN 'tenant' THEN (SELECT tenants.id FROM tenants WHERE tenants.id = log.object_id) IS NULL \
+             WHEN 'administrator' THEN (SELECT administrators.id FROM administrators \
+             WHERE administrators.id = log.object_id) IS NULL ELSE false END)",
         ),
         (
             "admin_deleted",
-            "(log.administrator_id IS NOT NULL AND NOT EXISTS \
-             (SELECT 1 FROM administrators WHERE administrators.id = log.administrator_id))",
+            "(log.administrator_id IS NOT NULL AND (SELECT administrators.id FROM administrators \
+             WHERE administrators.id = log.administrator_id) IS NULL)",
         ),
         ("superadmin", "log.superadmin"),
     ],

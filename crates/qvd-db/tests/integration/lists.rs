@@ -1,0 +1,80 @@
+//! Lists of the administration plane with 10,000 VMs: what each reads.
+
+use qvd_db::admin::select::{self, List, Scope};
+use qvd_model::action::{ACTIONS, Object, Show, Verb, entity};
+use qvd_model::filter::Filter;
+
+use crate::Scratch;
+
+/// Users with a VM each, flavours, images, and the log and the stories that come with them.
+const FARM: &str = "
+    INSERT INTO users (id, login, tenant_id, password)
+        SELECT n, 'user' || n, 1 + n % 2, 'x' FROM generate_series(1, 10000) AS n;
+    INSERT INTO osfs (id, tenant_id, name, memory, use_overlay)
+        SELECT n, 1 + n % 2, 'osf' || n, 256, true FROM generate_series(1, 100) AS n;
+    INSERT INTO dis (id, osf_id, path, version)
+        SELECT n, 1 + n % 100, 'image' || n, 'v' || n FROM generate_series(1, 1000) AS n;
+    INSERT INTO di_runtimes (di_id, state) SELECT n, 'published' FROM generate_series(1, 1000) AS n;
+    INSERT INTO di_tags (di_id, tag, fixed) SELECT n, 'v' || n, true FROM generate_series(1, 1000) AS n;
+    INSERT INTO hosts (id, name, address, frontend, backend)
+        SELECT n, 'host' || n, '10.9.0.' || n, true, true FROM generate_series(1, 50) AS n;
+    INSERT INTO host_runtimes (host_id, state, blocked) SELECT n, 'running', false FROM generate_series(1, 50) AS n;
+    INSERT INTO vms (id, name, user_id, osf_id, di_tag)
+        SELECT n, 'vm' || n, n, 1 + n % 100, 'default' FROM generate_series(1, 10000) AS n;
+    INSERT INTO vm_runtimes (vm_id, vm_state, user_state, host_id)
+        SELECT n, 'running', 'connected', 1 + n % 50 FROM generate_series(1, 10000) AS n;
+    INSERT INTO log (tenant_id, action, type_of_action, qvd_object, object_id, time, status)
+        SELECT 1 + n % 2, 'vm_create', 'create', 'vm', n, now(), 0 FROM generate_series(1, 10000) AS n;
+    INSERT INTO events (kind, object_id, object_name, actor, code, text)
+        SELECT 'vm', n, 'vm' || n, 'admin', 'vm_create', 'created' FROM generate_series(1, 10000) AS n;
+    ANALYZE";
+
+/// Tables that must not be read as a whole for one page.
+const LARGE: [&str; 5] = ["vms", "vm_runtimes", "users", "log", "events"];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_page_of_each_list_is_read_by_an_index() {
+    let scratch = Scratch::deployed("lists").await;
+    let client = scratch.database().client().await.unwrap();
+    client
+        .batch_execute("INSERT INTO tenants (id, name) VALUES (2, 'other') ON CONFLICT DO NOTHING")
+        .await
+        .unwrap();
+    client.batch_execute(FARM).await.unwrap();
+    let mut checked = 0;
+    for action in ACTIONS.iter().filter(|action| action.verb == Verb::List) {
+        let object = action.object;
+        if matches!(object, Object::Config | Object::Acl | Object::AdministratorAcl | Object::RoleAcl) {
+            // Made in memory.
+            continue;
+        }
+        for scope in [Scope::All, Scope::Tenant(1)] {
+            let shown = entity(object).fields.iter().filter(|f| f.show != Show::Never);
+            let fields: Vec<&str> = shown.map(|f| f.name).collect();
+            let list = List {
+                object,
+                filter: &Filter::all(),
+                scope: &scope,
+                fields: &fields,
+                properties: &[],
+                order: &[],
+                descending: false,
+                skip: 0,
+                limit: Some(25),
+                mac_prefix: "54:52:00",
+            };
+            let plan = select::plan(&client, &list).await.unwrap();
+            for table in LARGE {
+                let whole = plan.lines().any(|line| {
+                    let (_, scanned) = line.split_once("Seq Scan on ").unwrap_or_default();
+                    scanned.split(' ').next() == Some(table)
+                });
+                assert!(!whole, "{} in {scope:?} reads all of {table}:\n{plan}", action.name);
+            }
+            let rows = select::list(&client, &list).await.unwrap();
+            assert!(rows.rows.len() <= 25 && rows.total >= rows.rows.len().try_into().unwrap());
+            checked += 1;
+        }
+    }
+    assert!(checked > 30, "only {checked} lists");
+}
