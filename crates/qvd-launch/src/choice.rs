@@ -43,6 +43,10 @@ pub struct Options {
     pub database_name: Option<String>,
     /// The role of all daemons there.
     pub database_user: Option<String>,
+    /// Whether connections to it are encrypted, as `database.tls`.
+    pub database_tls: Option<String>,
+    /// Who may have signed the certificates of its servers, as `database.tls.ca`.
+    pub database_ca: Option<PathBuf>,
     /// A file with the passwords of the daemons' roles.
     pub passwords: Option<PathBuf>,
 }
@@ -130,7 +134,14 @@ fn choose_farm(before: Option<&Installation>, options: &Options) -> Result<Optio
     let Some(known) = known.or_else(|| {
         let hosts = options.database.clone();
         let name = crate::DATABASE.to_owned();
-        (!hosts.is_empty()).then_some(FarmDatabase { hosts, port: 5432, name, user: None })
+        (!hosts.is_empty()).then_some(FarmDatabase {
+            hosts,
+            port: 5432,
+            name,
+            user: None,
+            tls: None,
+            ca: None,
+        })
     }) else {
         return Ok(None);
     };
@@ -139,6 +150,11 @@ fn choose_farm(before: Option<&Installation>, options: &Options) -> Result<Optio
         port: options.database_port.unwrap_or(known.port),
         name: options.database_name.clone().unwrap_or(known.name),
         user: options.database_user.clone().or(known.user),
+        tls: options.database_tls.clone().or(known.tls),
+        ca: match &options.database_ca {
+            Some(path) => Some(std::path::absolute(path)?),
+            None => known.ca,
+        },
     };
     farm.check()?;
     Ok(Some(farm))
@@ -150,6 +166,8 @@ fn refuse_farm_options(options: &Options) -> Result<()> {
         ("--database-port", options.database_port.is_some()),
         ("--database-name", options.database_name.is_some()),
         ("--database-user", options.database_user.is_some()),
+        ("--database-tls", options.database_tls.is_some()),
+        ("--database-ca", options.database_ca.is_some()),
         ("--passwords", options.passwords.is_some()),
         ("--api=false", options.api == Some(false)),
     ] {

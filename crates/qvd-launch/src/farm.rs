@@ -1,7 +1,7 @@
 //! The database of a farm, which a node joins instead of having one of its own.
 
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -27,6 +27,12 @@ pub struct FarmDatabase {
     pub name: String,
     /// The role of all daemons, where they do not have one each.
     pub user: Option<String>,
+    /// `database.tls`, if it is not the default.
+    #[serde(default)]
+    pub tls: Option<String>,
+    /// `database.tls.ca`.
+    #[serde(default)]
+    pub ca: Option<PathBuf>,
 }
 
 impl FarmDatabase {
@@ -45,7 +51,17 @@ impl FarmDatabase {
                 bail!("--database {host}: there is no socket {}", socket.display());
             }
         }
-        Ok(())
+        if self.ca.is_some() && self.tls.as_deref() != Some("verify") {
+            bail!("--database-ca is for --database-tls verify");
+        }
+        self.tls().map(drop).map_err(|error| anyhow::anyhow!("--database-tls: {error}"))
+    }
+
+    /// Whether connections are encrypted.
+    fn tls(&self) -> Result<Tls, qvd_db::Error> {
+        let Some(word) = &self.tls else { return Ok(Tls::default()) };
+        let ca = self.ca.as_ref().map(|path| path.display().to_string());
+        Tls::from_words(word, ca.as_deref())
     }
 
     /// The role of a daemon.
@@ -54,18 +70,18 @@ impl FarmDatabase {
     }
 
     /// How one of the daemons connects.
-    pub fn settings(&self, daemon: Daemon, passwords: &Passwords) -> Settings {
+    pub fn settings(&self, daemon: Daemon, passwords: &Passwords) -> Result<Settings, qvd_db::Error> {
         let role = self.role(daemon);
-        Settings {
+        Ok(Settings {
             hosts: self.hosts.clone(),
             port: self.port,
             name: self.name.clone(),
             user: role.to_owned(),
             password: passwords.find(role).map(SecretString::from),
-            tls: Tls::default(),
+            tls: self.tls()?,
             connect_timeout: CONNECT_LIMIT,
             pool_size: 2,
-        }
+        })
     }
 
     /// Where it is, for people.
@@ -95,11 +111,11 @@ pub async fn findings(installation: &Installation, passwords: &Passwords, runnin
 }
 
 async fn try_role(farm: &FarmDatabase, daemon: Daemon, passwords: &Passwords) -> Result<(), qvd_db::Error> {
-    Database::new(&farm.settings(daemon, passwords))?.check_schema().await
+    Database::new(&farm.settings(daemon, passwords)?)?.check_schema().await
 }
 
 async fn others(farm: &FarmDatabase, passwords: &Passwords) -> Result<Vec<hosts::Registered>, qvd_db::Error> {
-    hosts::registered(&Database::new(&farm.settings(Daemon::Hkd, passwords))?).await
+    hosts::registered(&Database::new(&farm.settings(Daemon::Hkd, passwords)?)?).await
 }
 
 /// What the hosts of the farm have against this one.
@@ -141,7 +157,14 @@ mod tests {
     use crate::installation::tests::installation;
 
     fn farm(host: &str) -> FarmDatabase {
-        FarmDatabase { hosts: vec![host.to_owned()], port: 5432, name: "qvd".to_owned(), user: None }
+        FarmDatabase {
+            hosts: vec![host.to_owned()],
+            port: 5432,
+            name: "qvd".to_owned(),
+            user: None,
+            tls: None,
+            ca: None,
+        }
     }
 
     #[test]
@@ -157,6 +180,21 @@ mod tests {
         assert!(farm.check().unwrap_err().to_string().contains(".s.PGSQL.5432"));
         std::fs::write(directory.path().join(".s.PGSQL.5432"), "").unwrap();
         farm.check().unwrap();
+    }
+
+    #[test]
+    fn encryption_that_cannot_be_had_is_refused() {
+        for (tls, ca, words) in [
+            (Some("yes"), None, "`yes`"),
+            (Some("verify"), None, "database.tls.ca"),
+            (Some("require"), Some("/ca.pem"), "--database-ca is for --database-tls verify"),
+            (None, Some("/ca.pem"), "--database-ca is for --database-tls verify"),
+        ] {
+            let farm = FarmDatabase { tls: tls.map(str::to_owned), ca: ca.map(PathBuf::from), ..farm("db") };
+            let problem = farm.check().unwrap_err().to_string();
+            assert!(problem.contains(words), "{problem}");
+        }
+        FarmDatabase { tls: Some("require".to_owned()), ..farm("db") }.check().unwrap();
     }
 
     #[test]

@@ -135,7 +135,7 @@ impl Installation {
         }
         make_logs(layout, &service)?;
         for daemon in self.daemons() {
-            let text = self.configuration(layout, daemon, passwords);
+            let text = self.configuration(layout, daemon, passwords)?;
             let owner = (!daemon.is_privileged()).then_some(&service);
             write(&layout.configuration(daemon), text.as_bytes(), 0o600, owner)?;
         }
@@ -151,27 +151,34 @@ impl Installation {
     }
 
     /// How a daemon reaches the database.
-    pub fn database(&self, layout: &Layout, daemon: Daemon, passwords: &Passwords) -> Settings {
+    pub fn database(&self, layout: &Layout, daemon: Daemon, passwords: &Passwords) -> Result<Settings> {
         if let Some(farm) = &self.farm {
-            return farm.settings(daemon, passwords);
+            return Ok(farm.settings(daemon, passwords)?);
         }
         let password = passwords.find(daemon.role()).map(SecretString::from);
-        Settings { user: daemon.role().to_owned(), password, ..settings(layout, crate::DATABASE) }
+        Ok(Settings { user: daemon.role().to_owned(), password, ..settings(layout, crate::DATABASE) })
     }
 
     /// A configuration file, in the documented syntax.
-    fn configuration(&self, layout: &Layout, daemon: Daemon, passwords: &Passwords) -> String {
+    fn configuration(&self, layout: &Layout, daemon: Daemon, passwords: &Passwords) -> Result<String> {
         let below = |path: &Path| path.display().to_string();
         let mut text = String::from("# Written by qvd up; changes are lost. Set keys with: qa4 config set\n");
         let mut add = |key: &str, value: &str| text.push_str(&entry(key, value));
         add("nodename", &self.node);
-        let settings = self.database(layout, daemon, passwords);
+        let settings = self.database(layout, daemon, passwords)?;
         add("database.host", &settings.hosts.join(","));
         add("database.port", &settings.port.to_string());
         add("database.name", &settings.name);
         add("database.user", &settings.user);
         if let Some(password) = &settings.password {
             add("database.password", password.expose_secret());
+        }
+        let farm = self.farm.as_ref();
+        if let Some(tls) = farm.and_then(|farm| farm.tls.as_deref()) {
+            add("database.tls", tls);
+        }
+        if let Some(ca) = farm.and_then(|farm| farm.ca.as_deref()) {
+            add("database.tls.ca", &below(ca));
         }
         add("path.run", &below(&layout.run()));
         add("path.log", &below(&layout.log()));
@@ -195,7 +202,7 @@ impl Installation {
         if let Some(outside) = &self.outside {
             add("vm.network.firewall.nat.iface", outside);
         }
-        text
+        Ok(text)
     }
 }
 
@@ -304,7 +311,7 @@ pub(crate) mod tests {
         let layout = Layout::new(dir.path());
         let passwords = Passwords::keep(&layout).unwrap();
         for daemon in Daemon::ALL {
-            let text = installation().configuration(&layout, daemon, &passwords);
+            let text = installation().configuration(&layout, daemon, &passwords).unwrap();
             let config = qvd_runtime::Config::parse("f", &text).unwrap();
             assert_eq!(config.now().problems(), [""; 0]);
             assert_eq!(config.now().unheeded(), [""; 0]);

@@ -82,7 +82,7 @@ fn postgres(layout: &Layout, out: &mut impl Write) -> Result<bool> {
 
 async fn desktops(layout: &Layout, installation: &Installation, out: &mut impl Write) -> Result<bool> {
     let settings = match &installation.farm {
-        Some(farm) => farm.settings(Daemon::Hkd, &Passwords::known(layout)?),
+        Some(farm) => farm.settings(Daemon::Hkd, &Passwords::known(layout)?)?,
         None => crate::database::settings(layout, crate::DATABASE),
     };
     let settings = Settings { connect_timeout: Duration::from_secs(5), pool_size: 1, ..settings };

@@ -67,7 +67,7 @@ async fn run(layout: &Layout, caller: &mut Caller, stop: CancellationToken) -> R
     if installation.farm.is_some() {
         let passwords = Passwords::known(layout)?;
         installation.lay_out(layout, &passwords)?;
-        let database = Database::new(&installation.database(layout, Daemon::Api, &passwords))?;
+        let database = Database::new(&installation.database(layout, Daemon::Api, &passwords)?)?;
         return with_database(layout, &installation, &database, caller, &stop).await;
     }
     let passwords = Passwords::keep(layout)?;

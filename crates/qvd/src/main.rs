@@ -139,6 +139,12 @@ struct Farm {
     /// One role for all daemons [default: as before, or qvd_api, qvd_node and qvd_l7r].
     #[arg(long, value_name = "NAME")]
     database_user: Option<String>,
+    /// Whether connections to it are encrypted: off, prefer, require or verify [default: as before, or prefer].
+    #[arg(long, value_name = "WORD")]
+    database_tls: Option<String>,
+    /// File with the authorities that may have signed the servers' certificates, for verify [default: as before].
+    #[arg(long, value_name = "FILE")]
+    database_ca: Option<PathBuf>,
     /// File with lines `role = password`, such as `passwords` of another node [default: as before].
     #[arg(long, value_name = "FILE")]
     passwords: Option<PathBuf>,
@@ -189,7 +195,8 @@ fn arguments(given: Vec<OsString>) -> Vec<OsString> {
 fn up(options: Up) -> anyhow::Result<()> {
     let Up { data, node, listen, port, api_port, api, bridge, network, address, interface, storage, farm } =
         options;
-    let Farm { database, database_port, database_name, database_user, passwords } = farm;
+    let Farm { database, database_port, database_name, database_user, database_tls, database_ca, passwords } =
+        farm;
     let options = qvd_launch::Options {
         data: data.data,
         node,
@@ -206,6 +213,8 @@ fn up(options: Up) -> anyhow::Result<()> {
         database_port,
         database_name,
         database_user,
+        database_tls,
+        database_ca,
         passwords,
     };
     qvd_launch::up(&options, &mut std::io::stdout())
