@@ -124,10 +124,14 @@ impl World {
         self.farm.wait_vm(&format!("vm{vm}"), "r.vm_state || ' ' || h.name", &wanted, limit)
     }
 
+    /// The name of a VM's container.
+    fn container(&self, vm: u8) -> Result<String> {
+        Ok(format!("qvd-{}", self.farm.vm(&format!("vm{vm}"), "r.vm_id")?))
+    }
+
     /// The processes of a VM's containers.
     fn containers(&self, vm: u8) -> Result<Vec<i32>> {
-        let name = format!("qvd-{}", self.farm.vm(&format!("vm{vm}"), "r.vm_id")?);
-        Ok(containers(&directories(&self.farm)).remove(&name).unwrap_or_default())
+        Ok(containers(&directories(&self.farm)).remove(&self.container(vm)?).unwrap_or_default())
     }
 
     /// Waits until the VM was given free because its host was lost.
@@ -142,13 +146,15 @@ impl World {
         self.farm.wait_for(&row, "running", LIMIT)
     }
 
-    /// Waits until nothing of a VM runs.
-    fn ends(&self, vm: u8, start: Instant, limit: Duration) -> Result<Duration> {
-        while !self.containers(vm)?.is_empty() {
-            ensure!(start.elapsed() < limit, "vm{vm} runs after {limit:?}\n{}", self.farm.logs());
+    /// Waits until nothing of a VM runs, and tells how long that took since its node was cut off; it has to be
+    /// before others may have it.
+    fn ends(&self, container: &str, since: Instant) -> Result<Duration> {
+        let directories = directories(&self.farm);
+        while containers(&directories).contains_key(container) {
+            ensure!(since.elapsed() < LOST, "{container} runs after {LOST:?}\n{}", self.farm.logs());
             sleep(Duration::from_millis(10));
         }
-        Ok(start.elapsed())
+        Ok(since.elapsed())
     }
 }
 
@@ -158,9 +164,14 @@ fn desktops_of_lost_nodes_start_elsewhere_and_never_twice() {
     let watcher = Watcher::start(&world.farm);
 
     // Node 2 loses power, the daemon of node 3 hangs, node 4 is cut off from everything, node 5 from the database.
+    let (hanging, alone) = (world.container(2).unwrap(), world.container(3).unwrap());
     let start = Instant::now();
+    // All at once: no daemon sees its desktop end.
+    world.farm.node(2).freeze_all().unwrap();
     world.farm.power_off(2).unwrap();
+    let since_frozen = Instant::now();
     let frozen = world.farm.node(3).freeze("qvd-hkd").unwrap();
+    let since_cut = Instant::now();
     world.farm.node(4).database().fail(Fault::Silence);
     world.farm.node(4).cut_storage().unwrap();
     world.farm.node(5).database().fail(Fault::Silence);
@@ -175,8 +186,8 @@ fn desktops_of_lost_nodes_start_elsewhere_and_never_twice() {
         assert!(line.contains("no heartbeat for"), "{shown}");
     }
 
-    let hung = world.ends(2, start, LOST).unwrap();
-    let cut = world.ends(3, start, LOST).unwrap();
+    let cut = world.ends(&alone, since_cut).unwrap();
+    let hung = world.ends(&hanging, since_frozen).unwrap();
     eprintln!("desktops ended {hung:?} after their daemon froze, {cut:?} after their node was cut off");
     for vm in 1..=3 {
         world.is_free(vm).unwrap();
