@@ -24,7 +24,7 @@ struct World {
 
 type Case = fn(&World) -> Result<()>;
 
-const CASES: [(&str, Case); 11] = [
+const CASES: [(&str, Case); 12] = [
     ("wrong password", wrong_password),
     ("unknown VM", unknown_vm),
     ("blocked VM", blocked_vm),
@@ -33,6 +33,7 @@ const CASES: [(&str, Case); 11] = [
     ("image is no archive", not_an_archive),
     ("image without a first process", no_first_process),
     ("image without nxagent", no_nxagent),
+    ("no space for a record", no_space),
     ("HKD not running", no_node),
     ("database away", database_away),
     ("and after all that a desktop", a_desktop),
@@ -236,6 +237,20 @@ fn no_nxagent(world: &World) -> Result<()> {
     world.qa4(&["vm", "name=gil-vm", "stop"])?;
     world.cluster.wait_for("select count(*) from vm_runtimes where vm_state <> 'stopped'", "0", LIMIT)?;
     said(&answer, 8, &["x_server_missing", "Install nxagent in the image"])
+}
+
+/// The directory of records is full: the start is undone and says so, and the next one is as good as any.
+fn no_space(world: &World) -> Result<()> {
+    let machine = world.cluster.namespace();
+    let records = world.cluster.data().join("run/vm").display().to_string();
+    machine.run("/bin/mount", &["-t", "tmpfs", "-o", "size=4k,mode=700", "none", &records])?;
+    let filled = machine.command("/bin/dd").arg("if=/dev/zero").arg(format!("of={records}/full")).output();
+    let tried = filled.map_err(anyhow::Error::from).and_then(|filled| {
+        ensure!(!filled.status.success(), "the directory is not full");
+        world.refused("ann", 8, "storage_failed", &["record.json.new", "No space left", "Check space"])
+    });
+    machine.run("/bin/umount", &[&records])?;
+    tried
 }
 
 fn no_node(world: &World) -> Result<()> {
