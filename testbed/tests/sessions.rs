@@ -40,10 +40,11 @@ fn a_session_survives_its_connections() {
     assert_eq!(site.session().unwrap(), session);
     let client = vm_stops(&site, client).unwrap();
     let client = session_restarts(&site, client).unwrap();
+    let client = vm_expires(&site, client).unwrap();
     vm_fails(&site, client).unwrap();
 
     let story = site.qa4(&["vm", "name=First", "explain"]).unwrap();
-    for reason in ["taken_over", "admin", "left", "link_lost", "vm_stopped", "vm_failed"] {
+    for reason in ["taken_over", "admin", "left", "link_lost", "vm_stopped", "expired", "vm_failed"] {
         assert!(story.contains(&format!("→ disconnected  {reason}")), "no {reason} in\n{story}");
     }
 }
@@ -246,6 +247,26 @@ fn session_restarts(site: &Desktops, client: Client) -> Result<Client> {
     drop(second);
     site.wait("First", "user_state", "disconnected")?;
     site.connect(LIMIT)
+}
+
+/// Its limits pass while somebody uses it: the soft one is told to the desktop, the hard one stops it.
+fn vm_expires(site: &Desktops, mut client: Client) -> Result<Client> {
+    let passes = |limit: &str, when: &str| {
+        let moment = format!("now() at time zone 'utc' {when}");
+        let first = "vm_id = (select id from vms where name = 'First')";
+        site.cluster.value(&format!("update vm_runtimes set vm_expiration_{limit} = {moment} where {first}"))
+    };
+    passes("soft", "- interval '1 s'")?;
+    let end = Instant::now() + LIMIT;
+    while !site.cluster.logs().contains("the desktop was told") {
+        ensure!(Instant::now() < end, "nobody was told\n{}", site.cluster.logs());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    ensure!(client.runs()?, "{}", client.said());
+    passes("hard", "+ interval '1 s'")?;
+    ends(client, 15, "expired")?;
+    site.wait("First", "vm_state || ' ' || (vm_expiration_hard is null)", "stopped true")?;
+    site.connect(START_LIMIT)
 }
 
 /// Its container is killed.

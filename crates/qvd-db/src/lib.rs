@@ -11,6 +11,7 @@ mod database;
 pub mod deploy;
 mod error;
 pub mod events;
+pub mod expiry;
 pub mod hosts;
 mod listener;
 pub mod node;
@@ -36,6 +37,7 @@ pub fn statements() -> impl Iterator<Item = (&'static str, Sql)> {
         .chain(of("configs", configs::ALL))
         .chain(of("database", database::ALL))
         .chain(of("events", events::ALL))
+        .chain(of("expiry", expiry::ALL))
         .chain(of("hosts", hosts::ALL))
         .chain(of("node", node::ALL))
         .chain(of("placement", placement::ALL))

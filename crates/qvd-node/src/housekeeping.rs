@@ -15,7 +15,7 @@ use crate::node::Node;
 use crate::owner::{Message, Origin};
 use crate::watchdog::{self, Watch};
 use crate::witness::Witness;
-use crate::{container, load_rows, monitor, reconcile, routers};
+use crate::{container, expiry, load_rows, monitor, reconcile, routers};
 
 /// How long overlays of failed starts are kept.
 const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -47,6 +47,7 @@ pub fn start(node: &Arc<Node>, listener: &Listener, loops: &Drain, cluster: Clus
     run(Box::pin(serve_commands(node.clone(), commands)));
     run(Box::pin(follow_configuration(node.clone(), configuration)));
     run(Box::pin(routers::follow(node.clone())));
+    run(Box::pin(expiry::follow(node.clone(), listener.subscribe(notify::VM_CHANGED))));
     run(Box::pin(monitor::watch(node.clone(), cluster.witness, cluster.shares)));
     run(Box::pin(watchdog::keep(cluster.watch)));
 }

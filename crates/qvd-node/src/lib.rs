@@ -9,6 +9,7 @@ mod clock;
 mod container;
 mod desktop;
 mod error;
+mod expiry;
 mod figures;
 mod guard;
 mod housekeeping;

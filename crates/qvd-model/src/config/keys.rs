@@ -80,6 +80,7 @@ pub const KEYS: &[Key] = &[
     key("internal.hkd.address_check.enabled", Some("1"), Kind::Bool, Scope::Global, "Check that the node has its address and that it lies outside the VM range."),
     key("internal.hkd.agent.cluster_monitor.long_delay", Some("600"), Kind::Seconds, Scope::Global, "How long after an outage of the database no node is given up; never less than internal.hkd.cluster.node.timeout."),
     key("internal.hkd.agent.dhcpdhandler.delay", Some("2"), Kind::Seconds, Scope::Global, "Pause before a DHCP server that ended is started again."),
+    key("internal.hkd.agent.expiration_monitor.delay", Some("3600"), Kind::Seconds, Scope::Global, "How often a desktop that has passed its soft limit is told again."),
     key("internal.hkd.agent.rpc.timeout", Some("3"), Kind::Seconds, Scope::Global, "Limit of one call to an agent."),
     key("internal.hkd.agent.ticker.delay", Some("5"), Kind::Seconds, Scope::Global, "Period of the heartbeat."),
     key("internal.hkd.agent.ticker.timeout", Some("450"), Kind::Seconds, Scope::Global, "How long a node of several may fail to write its heartbeat before it stops its VMs; read when the daemon starts."),
