@@ -2,6 +2,7 @@
 //! (`spec/api.md` 1.2). Only when the database is away the status is 503, so that balancers and monitors see it.
 
 mod answer;
+mod files;
 mod images;
 mod live;
 
@@ -43,6 +44,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/di/staging", post(images::staging))
         .route("/api/di/upload", post(images::upload))
         .route("/api/di/publish", post(images::publish))
+        .fallback(files::serve)
         .layer(DefaultBodyLimit::disable())
         .with_state(app)
 }

@@ -124,10 +124,12 @@ async fn no_envelope_makes_the_server_fail() {
         "sid",
         "tenant",
     ];
-    for action in ACTIONS {
+    for (position, action) in ACTIONS.iter().enumerate() {
+        // What comes after the first four is looked at before the action is.
+        let members = if position < 4 { &members[..] } else { &members[..4] };
         for member in members {
             for value in &hostile {
-                let (status, answer) = it.post("/api", &json!({"action": action.name, member: value})).await;
+                let (status, answer) = it.post("/api", &json!({"action": action.name, *member: value})).await;
                 assert_eq!(status, 200, "{} {member}={value}: {answer}", action.name);
                 assert_ne!(answer["status"], 1100, "{} {member}={value}: {answer}", action.name);
                 assert!(answer["message"].is_string());

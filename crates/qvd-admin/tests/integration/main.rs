@@ -12,6 +12,7 @@
 mod bad_input;
 mod codes;
 mod console;
+mod files;
 mod images;
 mod installation;
 mod live;

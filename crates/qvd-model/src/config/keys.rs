@@ -188,7 +188,7 @@ pub const KEYS: &[Key] = &[
     key("path.storage.rootfs", Some("${path.storage.btrfs.root}/rootfs"), Kind::Path, Scope::Global, "Mount points of running containers."),
     key("path.storage.staging", Some("${path.storage.root}/staging"), Kind::Path, Scope::Global, "Images offered for registration."),
     later("path.tmp", Some("/var/tmp"), Kind::Path, Scope::Global, "Base of the capture directories."),
-    later("path.wat", Some("/usr/lib/qvd/wat"), Kind::Path, Scope::File, "Static files of the web administration tool."),
+    key("path.wat", Some("/usr/lib/qvd/wat"), Kind::Path, Scope::File, "Static files of the web administration tool."),
     key("qa.ca", Some(""), Kind::Text, Scope::File, "PEM file of the certificate authority that qa4 trusts; empty for those of the system."),
     key("qa.default_tenant", Some(""), Kind::Text, Scope::File, "Tenant of what a super-administrator makes with qa4."),
     key("qa.format", Some("TABLE"), Kind::Word(&["TABLE", "CSV", "JSON"]), Scope::File, "Layout of the results of qa4."),
