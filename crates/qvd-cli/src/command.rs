@@ -242,8 +242,8 @@ fn tail(verb: &Verb) -> String {
 
 fn assignment(Assignment { name, value }: &Assignment) -> String {
     match value {
-        Value::One(value) => format!("{}={}", word(name), lexer::quote(value)),
-        Value::Many(values) => format!("{}=[{}]", word(name), words(values)),
+        Value::One(value) => format!("{}={}", lexer::quote(name), lexer::quote(value)),
+        Value::Many(values) => format!("{}=[{}]", lexer::quote(name), words(values)),
         Value::Ask => word(name),
     }
 }

@@ -41,7 +41,7 @@ pub(crate) async fn make(
     assignments: Vec<Assignment>,
 ) -> Result<Option<Answer>, Error> {
     if noun.object == Object::Di {
-        return import::create(context, noun, assignments).await.map(Some);
+        return import::create(context, noun, assignments).await;
     }
     let mut call = Call::new(noun.object, Does::Create)?;
     call.arguments = arguments(context, noun, assignments)?;

@@ -10,14 +10,15 @@ use hyper::body::Frame;
 use qvd_model::action::{self, Object, Status, Verb as Does};
 use qvd_model::filter::Filter;
 use serde_json::{Map, Value as Json, json};
+use sha2::{Digest, Sha256};
 use tokio_util::io::ReaderStream;
 
 use crate::api::{Answer, Call, envelope};
-use crate::command::{Assignment, Value};
+use crate::command::{Assignment, Command, ObjectCommand, Value, Verb};
 use crate::error::Error;
 use crate::noun::Noun;
 use crate::progress::Progress;
-use crate::run::Context;
+use crate::run::{Context, write};
 use crate::transport::Body;
 
 /// How often the progress of an import is asked for.
@@ -44,22 +45,29 @@ pub(crate) async fn create(
     context: &mut Context<'_>,
     noun: &'static Noun,
     assignments: Vec<Assignment>,
-) -> Result<Answer, Error> {
+) -> Result<Option<Answer>, Error> {
+    if context.options.dry_run {
+        let line = Command::Object(ObjectCommand { noun, selection: None, verb: Verb::New(assignments) });
+        write(context.out, &format!("would run: {}\n", line.print()))?;
+        return Ok(None);
+    }
     let (source, rest, tags) = sorted(assignments)?;
     let mut call = Call::new(Object::Di, Does::Create)?;
     call.arguments = crate::change::arguments(context, noun, rest)?;
     if !tags.is_empty() {
         call.arguments.insert("__tags__".to_owned(), json!(tags));
     }
-    if context.options.dry_run {
-        return Err(Error::Usage("--dry-run: a new image cannot be tried out".to_owned()));
-    }
+    let mut sent = None;
     let answer = match source {
         Source::Staging(name) => {
             call.arguments.insert("disk_image".to_owned(), json!(name));
             context.api.post("/api/di/staging", &envelope(&call)).await?
         }
-        Source::Local(path) => upload(context, &mut call, &path).await?,
+        Source::Local(path) => {
+            let (answer, sum) = upload(context, &mut call, &path).await?;
+            sent = Some(sum);
+            answer
+        }
         Source::Url(url) => {
             let name = url.rsplit('/').next().and_then(|n| n.split(['?', '#']).next()).unwrap_or_default();
             call.arguments.insert("disk_image".to_owned(), json!(name));
@@ -76,7 +84,9 @@ pub(crate) async fn create(
             match context.api.post("/api/di/staging", &envelope(&call)).await {
                 // Not a file of the server's staging directory.
                 Err(Error::Refused { code, .. }) if code == Status::NotInStaging.code() && path.is_file() => {
-                    upload(context, &mut call, &path).await?
+                    let (answer, sum) = upload(context, &mut call, &path).await?;
+                    sent = Some(sum);
+                    answer
                 }
                 other => other?,
             }
@@ -85,9 +95,18 @@ pub(crate) async fn create(
     if !context.options.no_wait
         && let Some(id) = answer.rows.first().and_then(|row| row.get("id")?.as_i64())
     {
-        wait(context, id).await?;
+        let kept = wait(context, id).await?;
+        if let Some(sent) = sent.filter(|sent| kept != *sent) {
+            return Err(Error::Refused {
+                code: Status::Internal.code(),
+                message: format!(
+                    "image {id} arrived changed: its sha256 is {kept}, that of the file {sent}. Remove it and \
+                     try again"
+                ),
+            });
+        }
     }
-    Ok(answer)
+    Ok(Some(answer))
 }
 
 /// The source, the other assignments, and the tags.
@@ -154,8 +173,9 @@ fn is_from_registry(assignments: &mut Vec<Assignment>) -> Result<bool, Error> {
     }
 }
 
-/// Sends a local file as a multipart form: the envelope first, then the file.
-async fn upload(context: &mut Context<'_>, call: &mut Call, path: &Path) -> Result<Answer, Error> {
+/// Sends a local file as a multipart form: the envelope first, then the file. The result holds the sha256 of what
+/// was sent.
+async fn upload(context: &mut Context<'_>, call: &mut Call, path: &Path) -> Result<(Answer, String), Error> {
     let unreadable = |e: std::io::Error| Error::Usage(format!("cannot read {}: {e}", path.display()));
     let name = path
         .file_name()
@@ -171,9 +191,12 @@ async fn upload(context: &mut Context<'_>, call: &mut Call, path: &Path) -> Resu
     let tail = format!("\r\n--{boundary}--\r\n");
     let progress = Progress::of_bytes(size, "uploading", context.options.quiet);
     let moving = progress.clone();
+    // The connection drives the body, and may outlive this function.
+    let (finished, mut sum) = tokio::sync::watch::channel(Sha256::new());
     let file = ReaderStream::with_capacity(file, CHUNK).map(move |chunk| {
         if let Ok(bytes) = &chunk {
             moving.advance(bytes.len() as u64);
+            finished.send_modify(|sum| sum.update(bytes));
         }
         chunk.map(Frame::data)
     });
@@ -183,7 +206,8 @@ async fn upload(context: &mut Context<'_>, call: &mut Call, path: &Path) -> Resu
     let content_type = format!("multipart/form-data; boundary={boundary}");
     let answer = context.api.send("/api/di/upload", &content_type, body, allowance(size)).await;
     progress.end();
-    answer
+    let sum = sum.borrow_and_update().clone().finalize();
+    answer.map(|answer| (answer, sum.iter().map(|byte| format!("{byte:02x}")).collect()))
 }
 
 /// The time that a file of this size may take: a slow line carries 64 KiB in a second.
@@ -213,8 +237,9 @@ fn form(boundary: &str, envelope: &Map<String, Json>, name: &str) -> String {
 }
 
 /// Waits until the image is published or has failed.
-async fn wait(context: &mut Context<'_>, id: i64) -> Result<(), Error> {
-    let fields = ["state", "percentage", "status_message", "error_code"];
+/// The result is the sha256 of the file that the server has.
+async fn wait(context: &mut Context<'_>, id: i64) -> Result<String, Error> {
+    let fields = ["state", "percentage", "status_message", "error_code", "sha256"];
     let call = Call::list(Object::Di, Some(Filter::any_of("id", [id])), &fields)?;
     let progress = Progress::of_percent("importing", context.options.quiet);
     loop {
@@ -224,7 +249,10 @@ async fn wait(context: &mut Context<'_>, id: i64) -> Result<(), Error> {
         };
         let text = |name: &str| row.get(name).and_then(Json::as_str).unwrap_or_default();
         match text("state") {
-            "published" | "ready" => break,
+            "published" | "ready" => {
+                progress.end();
+                return Ok(text("sha256").to_owned());
+            }
             "fail" => {
                 progress.end();
                 let code = row.get("error_code").and_then(Json::as_u64).and_then(|c| u16::try_from(c).ok());
@@ -238,6 +266,4 @@ async fn wait(context: &mut Context<'_>, id: i64) -> Result<(), Error> {
         progress.reach((done.clamp(0.0, 1.0) * 100.0).round() as u64);
         tokio::time::sleep(LOOK).await;
     }
-    progress.end();
-    Ok(())
 }

@@ -8,8 +8,9 @@ use bytes::Bytes;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::{Method, Request, header};
+use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
+use qvd_model::action::Status;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -115,6 +116,12 @@ impl Connection {
         let exchange = async {
             self.sender.ready().await.map_err(|e| unreachable(&place, e))?;
             let answer = self.sender.send_request(request).await.map_err(|e| unreachable(&place, e))?;
+            if answer.status() == StatusCode::NOT_FOUND && path != "/api" {
+                return Err(Error::Refused {
+                    code: Status::UnknownAction.code(),
+                    message: format!("the API at {place} has no {path}"),
+                });
+            }
             let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
             Ok(body.map_err(|e| unreachable(&place, e))?.to_bytes().to_vec())
         };

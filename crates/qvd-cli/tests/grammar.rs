@@ -230,7 +230,7 @@ fn properties_have_the_word_orders_of_the_manual() {
         ("user delete property k", "user del property k", true),
         // A VM may be called so.
         ("vm property del", "vm name=[property] del", false),
-        ("vm x set property=1", "vm name=[x] set 'property'=1", false),
+        ("vm x set property=1", "vm name=[x] set property=1", false),
     ] {
         let parsed = parse(&Line::from_text(line)).unwrap_or_else(|e| panic!("{line}: {e:?}"));
         assert_eq!(parsed.command.print(), meaning, "{line}");
