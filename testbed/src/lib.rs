@@ -20,6 +20,7 @@ pub mod picture;
 pub mod programs;
 pub mod proxy;
 pub mod rows;
+pub mod scratch;
 pub mod soak;
 pub mod traces;
 
@@ -34,3 +35,4 @@ pub use node::Node;
 pub use picture::Picture;
 pub use proxy::{Fault, Proxy};
 pub use rows::Rows;
+pub use scratch::Scratch;

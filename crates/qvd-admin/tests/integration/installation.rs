@@ -9,15 +9,16 @@ use std::time::Duration;
 use clap::Parser;
 use qvd_cli::error::Error as CliError;
 use qvd_cli::options::Options;
-use qvd_db::deploy::{Deployment, deploy};
+use qvd_db::deploy::Deployment;
 use qvd_db::hosts::{self, Beat, Capacity};
-use qvd_db::{Database, Settings, Tls};
+use qvd_db::{Database, Settings};
 use qvd_model::HostState;
 use qvd_runtime::Config;
 use qvd_runtime::postgres::TemporaryCluster;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use testbed::Scratch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -42,24 +43,12 @@ impl Installation {
     }
 
     pub async fn on(cluster: Arc<TemporaryCluster>, name: &str) -> Self {
-        let mut settings = Settings {
-            hosts: vec![cluster.socket_directory().display().to_string()],
-            port: 5432,
-            name: "postgres".to_owned(),
-            user: "postgres".to_owned(),
-            password: None,
-            tls: Tls::default(),
-            connect_timeout: Duration::from_secs(5),
-            pool_size: 4,
-        };
-        let client = Database::new(&settings).unwrap().client().await.unwrap();
-        client.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
-        drop(client);
-        settings.name = name.to_owned();
+        let scratch = Scratch::on(cluster, name).await;
         let hash = qvd_auth::Hasher::new(1).hash(PASSWORD.as_bytes()).await.unwrap();
         let administrators =
             ["superadmin", "admin"].map(|who| (who.to_owned(), SecretString::from(hash.clone()))).to_vec();
-        deploy(&settings, &Deployment { administrators, ..Deployment::default() }).await.unwrap();
+        scratch.deploy(&Deployment { administrators, ..Deployment::default() }).await;
+        let Scratch { cluster, settings } = scratch;
 
         let dir = tempfile::tempdir().unwrap();
         let at = |part: &str| dir.path().join(part);

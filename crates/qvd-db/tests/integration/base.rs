@@ -7,7 +7,7 @@ use qvd_db::{Error, Listener};
 use qvd_runtime::postgres::TemporaryCluster;
 use tokio_util::sync::CancellationToken;
 
-use crate::Scratch;
+use testbed::Scratch;
 
 const SOON: Duration = Duration::from_secs(10);
 

@@ -12,7 +12,7 @@ use qvd_logic::placement::Weights;
 use qvd_model::event::ObjectKind;
 use qvd_model::{Generation, HostId, HostState, VmId, VmState};
 
-use crate::Scratch;
+use testbed::Scratch;
 
 const PROMISE: Promise = Promise { lease: Some(Duration::from_secs(600)), file: true };
 

@@ -4,20 +4,10 @@ use qvd_db::Settings;
 use qvd_db::deploy::{DeployError, Deployed, Deployment, create_database, deploy, ensure, migrate};
 use secrecy::SecretString;
 
-use crate::Scratch;
+use testbed::Scratch;
 
 fn forced() -> Deployment {
     Deployment { force: true, ..Deployment::default() }
-}
-
-impl Scratch {
-    async fn number(&self, sql: &str) -> i64 {
-        self.database().client().await.unwrap().query_one(sql, &[]).await.unwrap().get(0)
-    }
-
-    async fn run(&self, sql: &str) {
-        self.database().client().await.unwrap().batch_execute(sql).await.unwrap();
-    }
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ async fn is_encrypted(settings: &Settings) -> Result<bool, Error> {
 #[tokio::test]
 async fn connections_are_encrypted_and_the_server_proves_itself_if_asked() {
     let cluster = TemporaryCluster::start().unwrap();
-    let local = crate::administrator(&cluster);
+    let local = testbed::scratch::administrator(&cluster);
     let directory = tempfile::tempdir().unwrap();
     std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
     let made = self_signed(&["127.0.0.1".to_owned()]).unwrap();

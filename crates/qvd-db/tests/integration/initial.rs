@@ -6,7 +6,7 @@ use qvd_db::admin::identity;
 use qvd_logic::roles::Roles;
 use qvd_model::RoleId;
 
-use crate::Scratch;
+use testbed::Scratch;
 
 /// Queries with the one row that each must give.
 #[rustfmt::skip]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::Scratch;
+use testbed::Scratch;
 
 const CATALOG: &str = include_str!("inventory.sql");
 const DOCUMENTED: &str = include_str!("inventory.txt");

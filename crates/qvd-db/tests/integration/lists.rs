@@ -4,7 +4,7 @@ use qvd_db::admin::select::{self, List, Scope};
 use qvd_model::action::{ACTIONS, Object, Show, Verb, entity};
 use qvd_model::filter::Filter;
 
-use crate::Scratch;
+use testbed::Scratch;
 
 /// Users with a VM each, flavours, images, and the log and the stories that come with them.
 const FARM: &str = "

@@ -8,7 +8,7 @@ use qvd_db::Settings;
 use tokio::sync::mpsc;
 use tokio_postgres::{AsyncMessage, Client, NoTls};
 
-use crate::Scratch;
+use testbed::Scratch;
 
 const SOON: Duration = Duration::from_secs(10);
 

@@ -1,6 +1,6 @@
 //! Each daemon may run its own statements, and nothing that is not its business.
 
-use crate::Scratch;
+use testbed::Scratch;
 
 /// What the node daemon runs of the statements about hosts; the others belong to whoever administers.
 const OWN_HOST: [&str; 9] = [

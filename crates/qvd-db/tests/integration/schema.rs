@@ -1,6 +1,6 @@
 //! The statements fit the schema.
 
-use crate::Scratch;
+use testbed::Scratch;
 
 #[tokio::test]
 async fn every_statement_prepares_against_the_schema() {

@@ -3,7 +3,7 @@
 use qvd_db::deploy::{DeployError, Deployed, Deployment, Standing, deploy, migrate, standing};
 use qvd_db::{Settings, TakenOver};
 
-use crate::Scratch;
+use testbed::Scratch;
 
 const RELATIONS: &str = include_str!("../../src/schema/0001_relations.sql");
 const VIEWS_AND_TRIGGERS: &str = include_str!("../../src/schema/0002_views_and_triggers.sql");
@@ -77,22 +77,12 @@ async fn older(name: &str, version: &str) -> Scratch {
     scratch
 }
 
-impl Scratch {
-    /// Each relation, type and trigger, in words.
-    async fn catalog(&self) -> Vec<String> {
-        let client = self.database().client().await.unwrap();
-        let rows = client.query(CATALOG, &[]).await.unwrap();
-        let text =
-            |row: &tokio_postgres::Row, column| row.get::<_, Option<String>>(column).unwrap_or_default();
-        rows.iter().map(|row| format!("{} {} {}", text(row, 0), text(row, 1), text(row, 2))).collect()
-    }
-
-    /// The first column of the first row, as text.
-    async fn text(&self, sql: &str) -> String {
-        let client = self.database().client().await.unwrap();
-        let sql = format!("SELECT coalesce(x::text, 'null') FROM ({sql}) AS rows (x)");
-        client.query_one(&sql, &[]).await.unwrap().get(0)
-    }
+/// Each relation, type and trigger, in words.
+async fn catalog(scratch: &Scratch) -> Vec<String> {
+    let client = scratch.database().client().await.unwrap();
+    let rows = client.query(CATALOG, &[]).await.unwrap();
+    let text = |row: &tokio_postgres::Row, column| row.get::<_, Option<String>>(column).unwrap_or_default();
+    rows.iter().map(|row| format!("{} {} {}", text(row, 0), text(row, 1), text(row, 2))).collect()
 }
 
 async fn taken(settings: &Settings) -> TakenOver {
@@ -111,7 +101,7 @@ async fn every_older_version_gets_the_schema_of_a_new_deployment_and_keeps_its_r
         assert_eq!(taken.from, version);
         assert_eq!(standing(&scratch.settings).await.unwrap(), Standing::Ours(vec![]));
         scratch.database().check_schema().await.unwrap();
-        assert_eq!(scratch.catalog().await, fresh.catalog().await, "{version}");
+        assert_eq!(catalog(&scratch).await, catalog(&fresh).await, "{version}");
 
         for (question, answer) in [
             ("SELECT count(*) FROM pg_namespace WHERE nspname = 'qvd_before'", "0"),
@@ -163,9 +153,9 @@ async fn every_older_version_gets_the_schema_of_a_new_deployment_and_keeps_its_r
 #[tokio::test]
 async fn a_dry_run_tells_the_same_and_changes_nothing() {
     let scratch = older("takeover_dry", "4.1.2").await;
-    let before = scratch.catalog().await;
+    let before = catalog(&scratch).await;
     let told = migrate(&scratch.settings, &Deployment::default(), true).await.unwrap();
-    assert_eq!(scratch.catalog().await, before);
+    assert_eq!(catalog(&scratch).await, before);
     assert_eq!(standing(&scratch.settings).await.unwrap(), Standing::Older("4.1.2".to_owned()));
     assert_eq!(told, Deployed::TakenOver(taken(&scratch.settings).await));
 }

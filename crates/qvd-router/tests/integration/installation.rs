@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use qvd_auth::legacy_hash;
-use qvd_db::{Database, Settings, Tls};
+use qvd_db::deploy::Deployment;
+use qvd_db::{Database, Settings};
 use qvd_relay::certificate::{SelfSigned, self_signed};
 use qvd_runtime::Config;
 use qvd_runtime::postgres::TemporaryCluster;
 use qvd_runtime::signals::Orders;
+use testbed::Scratch;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -39,21 +41,10 @@ impl Installation {
     }
 
     pub async fn on(cluster: Arc<TemporaryCluster>, name: &str, extra: &str) -> Self {
-        let mut settings = Settings {
-            hosts: vec![cluster.socket_directory().display().to_string()],
-            port: 5432,
-            name: "postgres".to_owned(),
-            user: "postgres".to_owned(),
-            password: None,
-            tls: Tls::default(),
-            connect_timeout: Duration::from_secs(5),
-            pool_size: 4,
-        };
-        let first = Database::new(&settings).unwrap().client().await.unwrap();
-        first.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
-        settings.name = name.to_owned();
-        qvd_db::deploy::deploy(&settings, &Default::default()).await.unwrap();
-        let database = Database::new(&settings).unwrap();
+        let scratch = Scratch::on(cluster, name).await;
+        scratch.deploy(&Deployment::default()).await;
+        let database = scratch.database();
+        let Scratch { cluster, settings } = scratch;
         let certificate = self_signed(&["localhost".to_owned()]).unwrap();
         let desktop = Desktop::new().await;
         let (salted, other) = (legacy_hash(b"secret", "qvd1234"), legacy_hash(b"other", "qvd1234"));
