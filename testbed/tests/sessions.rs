@@ -22,8 +22,9 @@ const SILENCE: u64 = 4;
 fn a_session_survives_its_connections() {
     let site = Desktops::on(Cluster::machine().unwrap()).unwrap();
     // Internal keys are not for administrators.
-    let silence = format!("values (-1, 'internal.l7r.timeout.link', '{SILENCE}')");
-    site.cluster.value(&format!("insert into configs (tenant_id, key, value) {silence}")).unwrap();
+    let values =
+        format!("(-1, 'internal.l7r.timeout.link', '{SILENCE}'), (-1, 'internal.l7r.timeout.drain', '0')");
+    site.cluster.value(&format!("insert into configs (tenant_id, key, value) values {values}")).unwrap();
     let client = site.connect(START_LIMIT).unwrap();
     let session = site.session().unwrap();
     site.display.wait_for("its terminal", LIMIT, |picture| picture.colors() > 20).unwrap();
@@ -38,13 +39,16 @@ fn a_session_survives_its_connections() {
     assert_eq!(site.session().unwrap(), session);
     let client = router_is_replaced(&site, client).unwrap();
     assert_eq!(site.session().unwrap(), session);
+    let client = router_stops(&site, client).unwrap();
+    assert_eq!(site.session().unwrap(), session);
     let client = vm_stops(&site, client).unwrap();
     let client = session_restarts(&site, client).unwrap();
     let client = vm_expires(&site, client).unwrap();
     vm_fails(&site, client).unwrap();
 
     let story = site.qa4(&["vm", "name=First", "explain"]).unwrap();
-    for reason in ["taken_over", "admin", "left", "link_lost", "vm_stopped", "expired", "vm_failed"] {
+    for reason in ["taken_over", "admin", "left", "link_lost", "drain", "vm_stopped", "expired", "vm_failed"]
+    {
         assert!(story.contains(&format!("→ disconnected  {reason}")), "no {reason} in\n{story}");
     }
 }
@@ -221,6 +225,15 @@ fn router_is_replaced(site: &Desktops, mut client: Client) -> Result<Client> {
     ensure!(client.runs()?, "{}", client.said());
     ensure!(site.value("First", "vm_state || ' ' || user_state")? == "running connected");
     Ok(client)
+}
+
+/// Its router is told to end. The client asks the next one why, which the supervisor starts on the same socket.
+fn router_stops(site: &Desktops, client: Client) -> Result<Client> {
+    let seen = site.display.settled(LIMIT)?;
+    let router = site.cluster.process("qvd-l7r")?.context("there is no router")?;
+    kill(router, Signal::SIGTERM)?;
+    ends(client, 17, "drain")?;
+    resumed(site, &seen)
 }
 
 fn vm_stops(site: &Desktops, client: Client) -> Result<Client> {
