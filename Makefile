@@ -9,7 +9,7 @@ UP ?=
 export DATA UP CARGO
 
 .DEFAULT_GOAL := help
-.PHONY: help demo status down image check fmt clippy rules test soak
+.PHONY: help demo status down image check fmt clippy rules test bench
 
 help: ## show this
 	@echo "QVD: Linux desktops for many users. As root on Debian 12:"
@@ -44,7 +44,6 @@ test: check ## everything that proves the code, in under 30 minutes
 	$(CARGO) build --workspace --bins --locked
 	$(CARGO) test --workspace --locked --no-fail-fast
 
-# QVD_SOAK_KILLS=10 QVD_SOAK_DESKTOPS=5 QVD_SOAK_SEED=1 QVD_SEEDS=1000 make it shorter, or the same as before.
-soak: ## 10,000 simulated farms, then a hundred kills of each daemon: half an hour
-	QVD_SEEDS=$${QVD_SEEDS:-10000} $(CARGO) test --locked --package qvd-logic --test cluster -- --nocapture
-	$(CARGO) test --locked --package testbed --test soak -- --ignored --nocapture
+# One core carries the load, the other one what is measured: nothing else should run.
+bench: ## measure what docs/performance.md promises, in ten minutes; needs haproxy
+	$(CARGO) run --release --locked --package benches -- all

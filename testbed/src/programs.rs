@@ -23,8 +23,16 @@ pub fn workspace() -> &'static Path {
 }
 
 fn build() -> Result<PathBuf> {
+    let own = std::env::current_exe().context("cannot tell where this program is")?;
+    // A test program lies in `deps` beside the programs.
+    let beside = own.parent().filter(|parent| !parent.ends_with("deps")).or_else(|| own.ancestors().nth(2));
+    let directory = beside.context("this program is in an unknown place")?;
+    let optimized: &[&str] = if directory.ends_with("release") { &["--release"] } else { &[] };
     let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| env!("CARGO").into()))
         .args(["build", "--quiet", "--locked", "--bins"])
+        .args(optimized)
+        .arg("--target-dir")
+        .arg(directory.parent().unwrap_or(directory))
         .args(["--package", "qvd", "--package", "qa4", "--package", "qvdclient", "--package", "qvd-vma"])
         .current_dir(workspace())
         .status()
@@ -32,7 +40,5 @@ fn build() -> Result<PathBuf> {
     if !status.success() {
         bail!("the programs do not build");
     }
-    // A test program lies in `deps` beside the programs.
-    let own = std::env::current_exe().context("cannot tell where this test is")?;
-    own.ancestors().nth(2).map(Path::to_owned).context("this test is in an unknown place")
+    Ok(directory.to_owned())
 }

@@ -21,7 +21,7 @@ enum Tier {
 }
 
 /// Every package has a room. A new one gets its line here first.
-const ROOMS: [(&str, Tier); 23] = [
+const ROOMS: [(&str, Tier); 24] = [
     ("qvd-model", Tier::Pure),
     ("qvd-wire", Tier::Pure),
     ("qvd-logic", Tier::Decisions),
@@ -44,11 +44,15 @@ const ROOMS: [(&str, Tier); 23] = [
     ("qvd-vma", Tier::Programs),
     ("qvdclient", Tier::Programs),
     ("testbed", Tier::Side),
+    ("benches", Tier::Side),
     ("xtask", Tier::Side),
 ];
 
 /// Arrows within a tier that are meant.
-const SIDEWAYS: [(&str, &str, &str); 1] = [("qvd-wire", "qvd-model", "codecs speak the shared vocabulary")];
+const SIDEWAYS: [(&str, &str, &str); 2] = [
+    ("qvd-wire", "qvd-model", "codecs speak the shared vocabulary"),
+    ("benches", "testbed", "what is measured are real installations"),
+];
 
 /// All that the pure tiers may use from outside: nothing here does I/O or reads a clock.
 const PURE_CRATES: [&str; 7] = ["base64", "bytes", "serde", "serde_json", "thiserror", "time", "zeroize"];

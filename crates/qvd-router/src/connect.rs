@@ -13,6 +13,7 @@ use qvd_wire::http::{Query, Reply, Request, SESSION, SLAVE_KEY, Status, UPGRADE_
 use rand::Rng;
 use rand::distr::Alphanumeric;
 use tokio::time::Instant;
+use tracing::debug;
 
 use crate::bridge::Bridge;
 use crate::connection::{self, Connection};
@@ -195,6 +196,7 @@ async fn drive(
     let (mut machine, first) = Connect::new(work.session.vm, limits, Duration::ZERO);
     let mut effects = VecDeque::from(first);
     loop {
+        let begun = Instant::now();
         let event = match effects.pop_front() {
             Some(Effect::Switch) => return End::Arrived,
             Some(Effect::Fail(failure)) => return End::Failed(failure),
@@ -205,11 +207,14 @@ async fn drive(
                 continue;
             }
             Some(effect) => tokio::select! {
-                performed = work.perform(&effect) => match performed {
-                    Ok(Some(event)) => event,
-                    Ok(None) => continue,
-                    Err(failure) => return End::Failed(failure),
-                },
+                performed = work.perform(&effect) => {
+                    debug!(vm = work.session.vm.0, ?effect, took = ?begun.elapsed(), "performed");
+                    match performed {
+                        Ok(Some(event)) => event,
+                        Ok(None) => continue,
+                        Err(failure) => return End::Failed(failure),
+                    }
+                }
                 reason = told.reason() => return End::Told(reason),
                 () = left(connection, early) => return End::Left,
                 () = shared.ending.cancelled() => return End::Told(EndReason::Drain),
