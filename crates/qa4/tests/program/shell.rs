@@ -79,6 +79,14 @@ impl Terminal {
     }
 }
 
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        // The terminal's hangup reaches a program only when nobody else has the other end.
+        let _gone = self.child.kill();
+        let _code = self.child.wait();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lines_are_completed_confirmed_paged_and_remembered() {
     let it = Installation::start("shell").await;
