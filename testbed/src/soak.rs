@@ -277,7 +277,7 @@ impl World {
         let mut left = rows(&cluster)?;
         cluster.qvd(&["down"])?.good("qvd down")?;
         drop(display);
-        left.extend(cluster.traces()?.difference(before).cloned());
+        left.extend(cluster.lasting(before)?);
         left.extend(entries(&cluster.data().join("run/vm")));
         left.extend(entries(&cluster.data().join("run/lxc")));
         left.extend(entries(&cluster.data().join("run/l7r/instances")));

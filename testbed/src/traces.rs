@@ -15,6 +15,8 @@ use crate::Machine;
 const GROUPS: &str = "/sys/fs/cgroup";
 /// How long what is killed may take to end.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long to wait before looking again.
+const PAUSE: Duration = Duration::from_millis(100);
 
 impl Machine {
     /// What could be left on this machine: links, mounts, rules, processes and control groups, one a line.
@@ -35,6 +37,19 @@ impl Machine {
             traces.insert(format!("process {process} {}", name.trim()));
         }
         Ok(traces)
+    }
+
+    /// What was not here before and stays. The nxproxy of a client that was killed ends by itself, but not before its
+    /// housekeeper has slept for three seconds.
+    pub fn lasting(&self, before: &BTreeSet<String>) -> Result<BTreeSet<String>> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let left: BTreeSet<String> = self.traces()?.difference(before).cloned().collect();
+            if left.is_empty() || Instant::now() >= end {
+                return Ok(left);
+            }
+            std::thread::sleep(PAUSE);
+        }
     }
 }
 
