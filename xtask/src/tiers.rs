@@ -21,7 +21,7 @@ enum Tier {
 }
 
 /// Every package has a room. A new one gets its line here first.
-const ROOMS: [(&str, Tier); 24] = [
+const ROOMS: [(&str, Tier); 25] = [
     ("qvd-model", Tier::Pure),
     ("qvd-wire", Tier::Pure),
     ("qvd-logic", Tier::Decisions),
@@ -32,6 +32,7 @@ const ROOMS: [(&str, Tier); 24] = [
     ("qvd-hypervisor", Tier::Means),
     ("qvd-net", Tier::Means),
     ("qvd-relay", Tier::Means),
+    ("qvd-nx", Tier::Means),
     ("qvd-node", Tier::Services),
     ("qvd-router", Tier::Services),
     ("qvd-admin", Tier::Services),

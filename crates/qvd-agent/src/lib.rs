@@ -13,7 +13,6 @@ mod environment;
 mod error;
 mod gate;
 mod hooks;
-mod housekeeper;
 pub mod init;
 mod launch;
 mod leftover;

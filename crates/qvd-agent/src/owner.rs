@@ -8,6 +8,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use qvd_model::{Failure, FailureCode, SessionState};
+use qvd_nx::housekeeper;
 use qvd_runtime::Drain;
 use qvd_wire::nx::ClientValues;
 use tokio::net::UnixStream;
@@ -19,7 +20,6 @@ use tracing::{info, warn};
 
 use crate::gate::{Gate, Ticket};
 use crate::hooks::{self, Moment};
-use crate::housekeeper;
 use crate::launch::{LaunchError, Session};
 use crate::leftover;
 use crate::machine::{Effect, Event, Refused, State};

@@ -1,7 +1,8 @@
-//! The X server's housekeeper: a child that tidies its caches, and that it waits for when it lets go of a client.
+//! The housekeeper: a child that tidies caches. Each of the two programs has one, and waits for its end: nxagent before
+//! it lets go of a client, nxproxy before it ends itself.
 //!
-//! The housekeeper looks whether it was told to end only after its first sleep, of three seconds. A client that leaves
-//! before that sleep begins would make the next one wait for it; a second signal, while it sleeps, ends it at once.
+//! The housekeeper looks whether it was told to end only after its first sleep, of three seconds. A link that ends
+//! before that sleep begins would hold everybody up for as long; a second signal, while it sleeps, ends it at once.
 
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
@@ -19,23 +20,24 @@ const PAUSES: [Duration; 6] = [
     Duration::from_millis(800),
 ];
 
-/// Ends the housekeeper of this X server, which runs as this user.
-pub(crate) async fn end(server: Pid, user: u32) {
+/// Ends the housekeeper of this nxagent or nxproxy, which runs as this user and has been told, or is about to see, that
+/// its link ends.
+pub async fn end(program: Pid, user: u32) {
     for pause in PAUSES {
         tokio::time::sleep(pause).await;
-        for child in children(server, user) {
+        for child in children(program, user) {
             // It may have ended this moment.
             let _ = kill(child, Signal::SIGTERM);
         }
     }
 }
 
-/// Children of the X server that are copies of it, as programs that it starts are not.
-fn children(server: Pid, user: u32) -> Vec<Pid> {
+/// Children of the program that are copies of it, as programs that it starts are not.
+fn children(program: Pid, user: u32) -> Vec<Pid> {
     let name = |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/comm")).ok();
     let listed =
-        std::fs::read_to_string(format!("/proc/{server}/task/{server}/children")).unwrap_or_default();
-    let own = name(&server.to_string());
+        std::fs::read_to_string(format!("/proc/{program}/task/{program}/children")).unwrap_or_default();
+    let own = name(&program.to_string());
     listed
         .split_whitespace()
         .filter(|pid| own.is_some() && name(pid) == own)
