@@ -9,6 +9,7 @@
 
 mod app;
 pub mod caller;
+mod change;
 pub mod check;
 pub mod clock;
 pub mod envelope;

@@ -10,6 +10,8 @@ use qvd_model::event::ObjectKind;
 use serde_json::{Map, Value, json};
 
 use crate::caller::Caller;
+use crate::change::Change;
+use crate::session::Origin;
 
 /// The circumstances of a request that go into records.
 #[derive(Debug, Clone)]
@@ -19,7 +21,7 @@ pub(crate) struct Circumstances {
     /// The arguments as JSON, secrets masked.
     pub(crate) arguments: String,
     pub(crate) source: Option<String>,
-    pub(crate) address: String,
+    pub(crate) origin: Origin,
     /// Stands for the session of the request; empty if there is none.
     pub(crate) session: String,
 }
@@ -30,24 +32,47 @@ impl Circumstances {
         action: &'static Action,
         arguments: &Map<String, Value>,
         source: Option<String>,
-        address: String,
+        origin: Origin,
         session: String,
     ) -> Self {
-        let mut text = masked(&Value::Object(arguments.clone())).to_string();
-        if text.len() > MAX_ARGUMENTS {
-            text = json!({ "left_out": format!("{} bytes", text.len()) }).to_string();
-        }
-        let arguments = text;
-        Self { caller, action, arguments, source, address, session }
+        let mut made = Self { caller, action, arguments: String::new(), source, origin, session };
+        made.ask(&Value::Object(arguments.clone()));
+        made
     }
 
-    /// Writes the row of an object and its outcome.
-    pub(crate) async fn log(
+    /// Puts other arguments in place of those of the request, which say less.
+    pub(crate) fn ask(&mut self, arguments: &Value) {
+        self.arguments = bounded(masked(arguments).to_string());
+    }
+
+    /// Writes the row of a change that was made; in the transaction that makes it.
+    pub(crate) async fn done(
+        &self,
+        session: &impl Session,
+        object: &Identity,
+        change: &Change,
+    ) -> Result<(), Error> {
+        self.write(session, Some(object), Status::Done, change).await
+    }
+
+    /// Writes the row of a request, or of one of its objects, that came to nothing.
+    pub(crate) async fn refused(
         &self,
         session: &impl Session,
         object: Option<&Identity>,
         status: Status,
     ) -> Result<(), Error> {
+        self.write(session, object, status, &Change::default()).await
+    }
+
+    async fn write(
+        &self,
+        session: &impl Session,
+        object: Option<&Identity>,
+        status: Status,
+        change: &Change,
+    ) -> Result<(), Error> {
+        let address = self.origin.peer.text();
         let record = Record {
             administrator: self.caller.id,
             administrator_name: Some(&self.caller.name),
@@ -61,8 +86,11 @@ impl Circumstances {
             object_name: object.map(|o| o.name.as_str()),
             status: i32::from(status.code()),
             source: self.source.as_deref(),
-            address: Some(&self.address),
+            address: Some(&address),
             superadmin: Some(self.caller.is_super()),
+            before: change.before.as_deref(),
+            after: change.after.as_deref(),
+            user_agent: self.origin.agent.as_deref(),
         };
         audit::record(session, &record).await
     }
@@ -141,7 +169,7 @@ pub(crate) const fn event_kind(object: Object) -> Option<ObjectKind> {
 
 /// Puts asterisks in place of what must not be read in the log: members whose names say that they are secret, and
 /// the value of a secret setting.
-fn masked(value: &Value) -> Value {
+pub(crate) fn masked(value: &Value) -> Value {
     match value {
         Value::Object(members) => {
             let secret_setting = members.get("key").and_then(Value::as_str).is_some_and(config::is_secret);
@@ -157,8 +185,16 @@ fn masked(value: &Value) -> Value {
     }
 }
 
-/// Arguments that are longer are not kept: a change of many objects writes them once for each.
-const MAX_ARGUMENTS: usize = 64 << 10;
+/// Texts that are longer are not kept: a change of many objects writes them once for each.
+const MAX_TEXT: usize = 64 << 10;
+
+/// A text for the log, or how long it was.
+pub(crate) fn bounded(text: String) -> String {
+    if text.len() <= MAX_TEXT {
+        return text;
+    }
+    json!({ "left_out": format!("{} bytes", text.len()) }).to_string()
+}
 
 /// What stands for a secret.
 pub(crate) const MASK: &str = "**********";

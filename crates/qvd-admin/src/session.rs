@@ -44,6 +44,14 @@ impl Peer {
     }
 }
 
+/// Where a request comes from.
+#[derive(Debug, Clone)]
+pub(crate) struct Origin {
+    pub(crate) peer: Peer,
+    /// The program, as it calls itself.
+    pub(crate) agent: Option<String>,
+}
+
 /// A caller who is known, and the session to give back.
 pub(crate) struct Known {
     pub(crate) caller: Caller,
@@ -66,14 +74,14 @@ pub(crate) async fn recognize(
     app: &App,
     envelope: &Envelope,
     cookie: Option<&str>,
-    peer: Peer,
+    origin: &Origin,
 ) -> Result<Known, Refusal> {
     if let (Some(login), Some(password)) = (&envelope.login, &envelope.password) {
-        return log_in(app, login, password, envelope, peer).await;
+        return log_in(app, login, password, envelope, origin).await;
     }
     match envelope.sid.as_deref().or(cookie) {
-        Some(sid) => resume(app, sid, peer).await,
-        None if peer == Peer::Root => Ok(Known { caller: Caller::root(), session: None }),
+        Some(sid) => resume(app, sid, origin.peer).await,
+        None if origin.peer == Peer::Root => Ok(Known { caller: Caller::root(), session: None }),
         None => Err(Refusal::new(Status::NotAuthenticated)),
     }
 }
@@ -83,8 +91,9 @@ async fn log_in(
     login: &str,
     password: &str,
     envelope: &Envelope,
-    peer: Peer,
+    origin: &Origin,
 ) -> Result<Known, Refusal> {
+    let peer = origin.peer;
     let tenant = envelope.tenant.as_deref();
     let account = format!("{login}@{}", tenant.unwrap_or_default());
     let admission = app.with_backoff(|b| b.admit(peer.address(), &account, app.started.elapsed()));
@@ -126,6 +135,9 @@ async fn log_in(
         source: envelope.source.as_deref(),
         address: Some(&address),
         superadmin: caller.map(Caller::is_super),
+        before: None,
+        after: None,
+        user_agent: origin.agent.as_deref(),
     };
     let client = app.database.client().await?;
     audit::record(&client, &record).await?;

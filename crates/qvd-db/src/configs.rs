@@ -5,6 +5,8 @@ use qvd_model::TenantId;
 use crate::{Database, Error, Session, Sql};
 
 const ROWS: Sql = Sql::new("read the configuration", "SELECT tenant_id, key, value FROM configs");
+const VALUE: Sql =
+    Sql::new("read a configuration row", "SELECT value FROM configs WHERE tenant_id = $1 AND key = $2");
 const SET: Sql = Sql::new(
     "set a configuration row",
     "INSERT INTO configs (tenant_id, key, value) VALUES ($1, $2, $3) \
@@ -19,7 +21,7 @@ const SET_PEM: Sql = Sql::new(
 );
 const DELETE_PEM: Sql = Sql::new("delete TLS material", "DELETE FROM ssl_configs WHERE key = $1");
 
-pub(crate) const ALL: &[Sql] = &[ROWS, SET, DELETE, PEM, SET_PEM, DELETE_PEM];
+pub(crate) const ALL: &[Sql] = &[ROWS, VALUE, SET, DELETE, PEM, SET_PEM, DELETE_PEM];
 
 /// A row: tenant (`-1` for global), key, unexpanded value.
 pub type Row = (TenantId, String, String);
@@ -38,6 +40,12 @@ pub async fn rows(database: &Database) -> Result<Vec<Row>, Error> {
             ))
         })
         .collect()
+}
+
+/// The value of a row, if there is one.
+pub async fn value(session: &impl Session, tenant: TenantId, key: &str) -> Result<Option<String>, Error> {
+    let row = VALUE.query_opt(session, &[&tenant.0, &key]).await?;
+    row.map(|row| Ok(VALUE.column::<Option<String>>(&row, "value")?.unwrap_or_default())).transpose()
 }
 
 /// Sets a row; a trigger announces it.

@@ -1,17 +1,18 @@
-//! The examples of `docs/admin/qa4.md`, typed into a real bash.
+//! The examples of the pages for administrators, typed into a real bash.
 
 use std::process::Command;
 
 use crate::Program;
 use crate::installation::{Installation, image_file};
 
-const PAGE: &str = include_str!("../../../../docs/admin/qa4.md");
+const QA4: &str = include_str!("../../../../docs/admin/qa4.md");
+const SECURITY: &str = include_str!("../../../../docs/admin/security.md");
 
-/// The commands of the page's consoles, each with what it shows.
-fn examples() -> Vec<(String, String)> {
+/// The commands of a page's consoles, each with what it shows.
+fn examples(page: &str) -> Vec<(String, String)> {
     let mut examples: Vec<(String, String)> = Vec::new();
     let mut inside = false;
-    for line in PAGE.lines() {
+    for line in page.lines() {
         match (inside, line) {
             (false, "```console") => inside = true,
             (true, "```") => inside = false,
@@ -43,15 +44,24 @@ fn fits(page: &str, shown: &str) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_example_of_the_page_is_true() {
-    let it = Installation::start("page").await;
+    assert!(checked("page", QA4).await > 30);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_example_about_security_is_true() {
+    assert!(checked("security_page", SECURITY).await > 2);
+}
+
+/// Runs the examples of a page against an installation of their own; how many there are.
+async fn checked(name: &str, page: &str) -> usize {
+    let it = Installation::start(name).await;
     let program = Program::of(&it, "superadmin", "*");
     image_file(&it.path("staging/office.tar.gz"));
     let bin = it.path("bin");
     std::fs::create_dir(&bin).unwrap();
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_qa4"), bin.join("qa4")).unwrap();
-    let examples = examples();
-    assert!(examples.len() > 30, "{}", examples.len());
-    for (command, page) in examples {
+    let examples = examples(page);
+    for (command, page) in &examples {
         let here = command.replace("/staging/", &format!("{}/", it.path("staging").display()));
         let mut bash = Command::new("bash");
         let as_program = program.command();
@@ -60,7 +70,8 @@ async fn every_example_of_the_page_is_true() {
         bash.envs(as_program.get_envs().filter_map(|(name, value)| Some((name, value?))));
         let output = tokio::task::block_in_place(|| bash.output()).unwrap();
         let shown = String::from_utf8(output.stdout).unwrap();
-        assert!(fits(&page, &shown), "$ {command}\n{shown}\nbut the page says\n{page}");
+        assert!(fits(page, &shown), "$ {command}\n{shown}\nbut the page says\n{page}");
     }
     it.stop().await;
+    examples.len()
 }

@@ -3,15 +3,19 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use qvd_auth::token_digest;
+use qvd_db::Session;
 use qvd_db::admin::select::Identity;
 use qvd_db::configs;
 use qvd_model::TenantId;
 use qvd_model::action::Status;
 use qvd_relay::{ServerTls, TlsMaterial};
+use serde_json::json;
 use tokio::io::AsyncReadExt;
 
 use super::{Reply, Request};
 use crate::app::App;
+use crate::change::{Change, State};
 use crate::refusal::Refusal;
 use crate::session::internal;
 
@@ -45,6 +49,7 @@ pub(super) async fn set(app: &App, request: Arc<Request>) -> Result<Reply, Refus
         .transaction("set the certificate", move |tx| {
             let (texts, removed, request) = (texts.clone(), removed.clone(), request.clone());
             Box::pin(async move {
+                let before = state(tx).await?;
                 for (name, text) in &texts {
                     configs::set_pem(tx, &format!("l7r.ssl.{name}"), text).await?;
                 }
@@ -54,12 +59,25 @@ pub(super) async fn set(app: &App, request: Arc<Request>) -> Result<Reply, Refus
                 let name = "l7r.ssl.cert".to_owned();
                 let identity = Identity { id: 0, name, tenant: Some(TenantId::GLOBAL.0) };
                 request.circumstances.tell(tx, &identity, "certificate replaced").await?;
-                request.circumstances.log(tx, Some(&identity), Status::Done).await?;
+                let change = Change::between(Some(before), Some(state(tx).await?));
+                request.circumstances.done(tx, &identity, &change).await?;
                 Ok::<_, Refusal>(())
             })
         })
         .await?;
     Ok(Reply::Rows { rows: Vec::new(), total: 1 })
+}
+
+/// What is kept, the texts that are long by their digests.
+async fn state(session: &impl Session) -> Result<State, Refusal> {
+    let mut state = State::new();
+    for name in ["cert", "key", "ca", "crl"] {
+        let key = format!("l7r.ssl.{name}");
+        if let Some(pem) = configs::pem(session, &key).await? {
+            state.insert(key, json!(token_digest(pem.as_bytes())));
+        }
+    }
+    Ok(state)
 }
 
 /// The text itself, or that of a file in the one directory from which files are taken.

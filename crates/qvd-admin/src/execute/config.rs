@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use super::matching::holds;
 use super::{Reply, Request};
 use crate::app::{App, Stored};
+use crate::change::{Change, State};
 use crate::record::MASK;
 use crate::refusal::Refusal;
 use crate::session::internal;
@@ -250,20 +251,25 @@ async fn change(
     let circumstances = request.circumstances.clone();
     app.database
         .transaction("change a setting", move |tx| {
-            let (circumstances, key) = (circumstances.clone(), key.clone());
+            let (mut circumstances, key) = (circumstances.clone(), key.clone());
             let (value, text) = (value.clone(), text.clone());
             Box::pin(async move {
+                let before = configs::value(tx, tenant, &key).await?;
                 match &value {
                     Some(value) => configs::set(tx, tenant, &key, value).await?,
                     None => {
                         configs::delete(tx, tenant, &key).await?;
+                        circumstances.ask(&json!({"key": key, "value": before}));
                     }
                 }
                 // Settings have no number; their story is found by name.
                 let name = key.clone();
                 let identity = qvd_db::admin::select::Identity { id: 0, name, tenant: Some(tenant.0) };
                 circumstances.tell(tx, &identity, &text).await?;
-                circumstances.log(tx, Some(&identity), Status::Done).await?;
+                let state =
+                    |value: Option<String>| value.map(|v| State::from_iter([(key.clone(), json!(v))]));
+                let change = Change::between(state(before), state(value));
+                circumstances.done(tx, &identity, &change).await?;
                 Ok::<_, Refusal>(())
             })
         })

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use qvd_db::admin::select::{Identity, Scope};
 use qvd_db::admin::{network, references, select, write};
 use qvd_db::{Session, Transaction};
-use qvd_model::action::{Change, Field, Kind, Object, Status};
+use qvd_model::action::{Change as Part, Field, Kind, Object, Status};
 use qvd_model::filter::Filter;
 use qvd_model::network::AddressPlan;
 
 use super::{Reply, Request, properties, roles};
 use crate::app::App;
+use crate::change::{Change, state_of};
 use crate::images::tags;
 use crate::refusal::Refusal;
 use crate::session::internal;
@@ -151,7 +152,7 @@ pub(crate) async fn log_failure(app: &App, request: &Request, refusal: &Refusal)
         return Ok(());
     }
     let client = app.database.client().await?;
-    Ok(request.circumstances.log(&client, None, refusal.status()).await?)
+    Ok(request.circumstances.refused(&client, None, refusal.status()).await?)
 }
 
 /// The creation inside a transaction.
@@ -210,19 +211,20 @@ pub(crate) async fn create_in(
     }
     for (operation, values) in &request.checked.nested {
         match operation.change {
-            Change::AddTags => tags::add(tx, id, values).await?,
-            Change::RemoveTags => tags::remove(tx, id, values).await?,
-            Change::AssignProperty => properties::assign(tx, request, id, tenant, values).await?,
-            Change::AssignAcls | Change::UnassignAcls | Change::AssignRoles | Change::UnassignRoles => {
+            Part::AddTags => tags::add(tx, id, values).await?,
+            Part::RemoveTags => tags::remove(tx, id, values).await?,
+            Part::AssignProperty => properties::assign(tx, request, id, tenant, values).await?,
+            Part::AssignAcls | Part::UnassignAcls | Part::AssignRoles | Part::UnassignRoles => {
                 roles::change(tx, request, &identity, operation.change, values).await?;
             }
             // These come in a list of their own.
-            Change::SetProperties | Change::RemoveProperties => {}
+            Part::SetProperties | Part::RemoveProperties => {}
         }
     }
     properties::store(tx, request, &identity).await?;
     request.circumstances.tell(tx, &identity, "created").await?;
-    request.circumstances.log(tx, Some(&identity), Status::Done).await?;
+    let change = Change::between(None, state_of(tx, object, id).await?);
+    request.circumstances.done(tx, &identity, &change).await?;
     Ok(identity)
 }
 

@@ -9,6 +9,7 @@ use qvd_model::action::{Object, Status};
 
 use super::{Reply, Request, roles, selected, summed_up};
 use crate::app::App;
+use crate::change::{Change, state_of};
 use crate::images::{files, tags};
 use crate::refusal::{Doing, Refusal};
 
@@ -53,6 +54,7 @@ async fn delete_in(tx: &Transaction<'_>, request: &Request, object: &Identity) -
     if let Some((status, found)) = write::obstacle(tx, kind, object.id).await? {
         return Err(Refusal::about(status, found));
     }
+    let before = state_of(tx, kind, object.id).await?;
     if kind == Object::Di {
         tags::hand_over(tx, object.id).await?;
     }
@@ -60,6 +62,6 @@ async fn delete_in(tx: &Transaction<'_>, request: &Request, object: &Identity) -
         return Err(Refusal::new(Status::NothingMatched));
     }
     request.circumstances.tell(tx, object, "deleted").await?;
-    request.circumstances.log(tx, Some(object), Status::Done).await?;
+    request.circumstances.done(tx, object, &Change::between(before, None)).await?;
     Ok(())
 }

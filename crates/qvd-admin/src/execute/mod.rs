@@ -122,7 +122,7 @@ async fn summed_up(
             return Err(refusal);
         }
         let client = app.database.client().await?;
-        request.circumstances.log(&client, Some(&object), refusal.status()).await?;
+        request.circumstances.refused(&client, Some(&object), refusal.status()).await?;
         failures.push((object.id, refusal));
     }
     Ok(if failures.is_empty() { Reply::Done(processed) } else { Reply::Partial(failures) })

@@ -9,10 +9,11 @@ use qvd_db::commands::{self, CommandRefusal, Stop};
 use qvd_db::placement::{self, Policy, Refusal as StartRefusal};
 use qvd_logic::placement::Weights;
 use qvd_model::VmId;
-use qvd_model::action::{Order, Status};
+use qvd_model::action::{Object, Order, Status};
 
 use super::{Reply, Request, selected, summed_up};
 use crate::app::App;
+use crate::change::{Change, state_of};
 use crate::refusal::{Doing, Refusal};
 use crate::session::internal;
 
@@ -54,6 +55,7 @@ async fn give_in(
     policy: &Policy,
 ) -> Result<(), Refusal> {
     let (vm, actor) = (VmId(object.id), request.circumstances.caller.actor());
+    let before = state_of(tx, Object::Vm, object.id).await?;
     let not_stoppable = |state: &str| Err(Refusal::about(Status::NotStoppable, state));
     match order {
         Order::Start => placement::start_in(tx, &actor, vm, policy).await.map(drop).map_err(not_started)?,
@@ -64,7 +66,8 @@ async fn give_in(
         },
         Order::Disconnect => commands::disconnect_in(tx, &actor, vm).await.map_err(not_given)?,
     }
-    Ok(request.circumstances.log(tx, Some(object), Status::Done).await?)
+    let change = Change::between(before, state_of(tx, Object::Vm, object.id).await?);
+    Ok(request.circumstances.done(tx, object, &change).await?)
 }
 
 fn not_started(refusal: StartRefusal) -> Refusal {

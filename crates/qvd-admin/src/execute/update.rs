@@ -5,10 +5,11 @@ use std::sync::Arc;
 use qvd_db::admin::select::Identity;
 use qvd_db::admin::{identity, write};
 use qvd_db::{Session, Transaction};
-use qvd_model::action::{Change, Field, Kind, Object, Status};
+use qvd_model::action::{Change as Part, Field, Kind, Object, Status};
 
 use super::{Reply, Request, properties, roles, selected, summed_up};
 use crate::app::App;
+use crate::change::{Change, state_of};
 use crate::execute::create::{address_plan, check_address, hash_passwords, number_flags};
 use crate::images::tags;
 use crate::refusal::{Doing, Refusal};
@@ -49,6 +50,7 @@ async fn update_in(
     object: &Identity,
 ) -> Result<(), Refusal> {
     let kind = request.checked.action.object;
+    let before = state_of(tx, kind, object.id).await?;
     if kind == Object::Role {
         roles::check_changeable(tx, object).await?;
     }
@@ -73,20 +75,21 @@ async fn update_in(
     }
     for (operation, values) in &request.checked.nested {
         match operation.change {
-            Change::AddTags => tags::add(tx, object.id, values).await?,
-            Change::RemoveTags => tags::remove(tx, object.id, values).await?,
+            Part::AddTags => tags::add(tx, object.id, values).await?,
+            Part::RemoveTags => tags::remove(tx, object.id, values).await?,
             // Only a part of creations.
-            Change::AssignProperty => {}
-            Change::AssignAcls | Change::UnassignAcls | Change::AssignRoles | Change::UnassignRoles => {
+            Part::AssignProperty => {}
+            Part::AssignAcls | Part::UnassignAcls | Part::AssignRoles | Part::UnassignRoles => {
                 roles::change(tx, request, object, operation.change, values).await?;
             }
             // These come in a list of their own.
-            Change::SetProperties | Change::RemoveProperties => {}
+            Part::SetProperties | Part::RemoveProperties => {}
         }
     }
     properties::store(tx, request, object).await?;
     request.circumstances.tell(tx, object, &told(request, values)).await?;
-    request.circumstances.log(tx, Some(object), Status::Done).await?;
+    let change = Change::between(before, state_of(tx, kind, object.id).await?);
+    request.circumstances.done(tx, object, &change).await?;
     Ok(())
 }
 
@@ -108,15 +111,15 @@ fn told(request: &Request, values: &Values) -> String {
     });
     let nested = request.checked.nested.iter().map(|(operation, values)| {
         let verb = match operation.change {
-            Change::AddTags => "tagged",
-            Change::RemoveTags => "untagged",
-            Change::AssignProperty => "assigned",
-            Change::AssignAcls => "with ACLs",
-            Change::UnassignAcls => "without ACLs",
-            Change::AssignRoles => "with roles",
-            Change::UnassignRoles => "without roles",
-            Change::SetProperties => "with",
-            Change::RemoveProperties => "without",
+            Part::AddTags => "tagged",
+            Part::RemoveTags => "untagged",
+            Part::AssignProperty => "assigned",
+            Part::AssignAcls => "with ACLs",
+            Part::UnassignAcls => "without ACLs",
+            Part::AssignRoles => "with roles",
+            Part::UnassignRoles => "without roles",
+            Part::SetProperties => "with",
+            Part::RemoveProperties => "without",
         };
         format!("{verb} {}", values.join(", "))
     });

@@ -12,6 +12,7 @@ use super::matching::holds;
 use super::{Reply, Request};
 use crate::app::App;
 use crate::caller::{Caller, RECOVERY};
+use crate::change::{Change, State};
 use crate::refusal::Refusal;
 
 /// Shows a column or filter, or hides it.
@@ -71,10 +72,34 @@ async fn set_in(tx: &Transaction<'_>, request: &Request) -> Result<i32, Refusal>
         Owner::Administrator(caller.id.unwrap_or(RECOVERY))
     };
     let visible = value("visible").as_deref() == Some("true");
+    let before = settings_of(tx, owner).await?;
     let id = views::set(tx, owner, &column, &place, visible).await?;
+    let after = settings_of(tx, owner).await?;
+    let property = matches!(column, Column::Property(_));
+    let state = |settings: Vec<Setting>| {
+        settings.iter().find(|s| s.id == id && s.property == property).map(state_of_setting)
+    };
     let identity = Identity { id, name, tenant: Some(tenant) };
-    request.circumstances.log(tx, Some(&identity), Status::Done).await?;
+    request.circumstances.done(tx, &identity, &Change::between(state(before), state(after))).await?;
     Ok(id)
+}
+
+async fn settings_of(session: &impl Session, owner: Owner) -> Result<Vec<Setting>, Refusal> {
+    Ok(match owner {
+        Owner::Tenant(tenant) => views::of_tenants(session, Some(tenant)).await?,
+        Owner::Administrator(id) => views::of_administrator(session, id).await?,
+    })
+}
+
+fn state_of_setting(setting: &Setting) -> State {
+    let members = [
+        ("field", json!(setting.field)),
+        ("qvd_object", json!(setting.object)),
+        ("view_type", json!(setting.place.view)),
+        ("device_type", json!(setting.place.device)),
+        ("visible", json!(setting.visible)),
+    ];
+    members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 async fn tenant_named(session: &impl Session, name: &str) -> Result<i32, Refusal> {
@@ -129,7 +154,8 @@ async fn reset_in(tx: &Transaction<'_>, request: &Request) -> Result<i64, Refusa
             removed += 1;
             let tenant = setting.tenant.or(Some(caller.tenant));
             let identity = Identity { id: setting.id, name: setting.field.clone(), tenant };
-            request.circumstances.log(tx, Some(&identity), Status::Done).await?;
+            let change = Change::between(Some(state_of_setting(&setting)), None);
+            request.circumstances.done(tx, &identity, &change).await?;
         }
     }
     Ok(removed)

@@ -11,12 +11,12 @@ use axum::response::Response;
 use qvd_model::action::{Action, Object, Status, Verb, action_for};
 use serde_json::json;
 
-use super::{Call, MAX_ENVELOPE, Outcome, admit, answer, cookie, parameters, read};
+use super::{Call, MAX_ENVELOPE, Outcome, admit, answer, cookie, origin, parameters, read};
 use crate::app::App;
 use crate::envelope::Envelope;
 use crate::images::{import, publish as publication, upload as receiving};
 use crate::refusal::Refusal;
-use crate::session::Peer;
+use crate::session::Origin;
 
 /// How long the rest of a refused upload is read.
 const KNOWN_PATIENCE: Duration = Duration::from_secs(600);
@@ -42,7 +42,7 @@ pub(super) async fn upload(State(app): State<Arc<App>>, request: HttpRequest) ->
 
 async fn received(app: &Arc<App>, request: HttpRequest) -> Outcome {
     let mut known = parameters(request.uri(), &[]);
-    let peer = request.extensions().get().copied().unwrap_or(Peer::Local);
+    let origin = origin(request.headers(), request.extensions());
     let (cookie, method) = (cookie(request.headers()), request.method().clone());
     let broken = |e: String| Refusal::new(Status::NoFilePart).because(e);
     let mut form = Multipart::from_request(request, &()).await.map_err(|e| broken(e.to_string()))?;
@@ -58,7 +58,7 @@ async fn received(app: &Arc<App>, request: HttpRequest) -> Outcome {
             known.push((name, String::from_utf8(text).map_err(|_| Refusal::new(Status::NotJson))?));
             continue;
         }
-        let outcome = admitted_file(app, known, Origin { cookie, peer, method }, field).await;
+        let outcome = admitted_file(app, known, Sender { cookie, origin, method }, field).await;
         if let Err(refusal) = &outcome {
             // A client that is still sending would see a broken connection instead of the reason. Strangers are
             // not listened to for long.
@@ -74,9 +74,9 @@ async fn received(app: &Arc<App>, request: HttpRequest) -> Outcome {
 }
 
 /// Where an upload comes from.
-struct Origin {
+struct Sender {
     cookie: Option<String>,
-    peer: Peer,
+    origin: Origin,
     method: Method,
 }
 
@@ -84,11 +84,11 @@ struct Origin {
 async fn admitted_file(
     app: &Arc<App>,
     known: Vec<(String, String)>,
-    Origin { cookie, peer, method }: Origin,
+    Sender { cookie, origin, method }: Sender,
     field: Field<'_>,
 ) -> Outcome {
     let envelope = Envelope::from_parameters(known)?;
-    let call = Call { envelope, cookie, peer, method, live: false };
+    let call = Call { envelope, cookie, origin, method, live: false };
     let (request, session) = admit(app, &call, Some(creation()?)).await?;
     Ok((receiving::receive(app, request, field).await?, session))
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Request as HttpRequest, State};
-use axum::http::{HeaderMap, Method, Uri, header};
+use axum::http::{Extensions, HeaderMap, Method, Uri, header};
 use axum::response::Response;
 use axum::routing::{any, post};
 use http_body_util::{BodyExt, Limited};
@@ -24,7 +24,7 @@ use crate::envelope::Envelope;
 use crate::execute::{self, Reply, Request};
 use crate::record::Circumstances;
 use crate::refusal::Refusal;
-use crate::session::{self, Known, Peer, internal};
+use crate::session::{self, Known, Origin, Peer, internal};
 use answer::{Answer, SessionCookie};
 
 /// The largest envelope.
@@ -53,7 +53,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
 struct Call {
     envelope: Envelope,
     cookie: Option<String>,
-    peer: Peer,
+    origin: Origin,
     method: Method,
     /// It is asked again and again.
     live: bool,
@@ -101,10 +101,15 @@ async fn read(request: HttpRequest) -> Result<Call, Refusal> {
     Ok(Call {
         envelope,
         cookie: cookie(&parts.headers),
-        peer: parts.extensions.get().copied().unwrap_or(Peer::Local),
+        origin: origin(&parts.headers, &parts.extensions),
         method: parts.method,
         live: false,
     })
+}
+
+fn origin(headers: &HeaderMap, extensions: &Extensions) -> Origin {
+    let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+    Origin { peer: extensions.get().copied().unwrap_or(Peer::Local), agent: agent.map(str::to_owned) }
 }
 
 async fn body_of(body: Body) -> Result<Bytes, Refusal> {
@@ -139,7 +144,7 @@ async fn admit(
     fixed: Option<&'static Action>,
 ) -> Result<(Arc<Request>, Option<SessionCookie>), Refusal> {
     let envelope = &call.envelope;
-    let known = session::recognize(app, envelope, call.cookie.as_deref(), call.peer).await;
+    let known = session::recognize(app, envelope, call.cookie.as_deref(), &call.origin).await;
     let Known { caller, session } = known.map_err(|r| r.while_doing(crate::refusal::Doing::Reading))?;
     let cookie = session.map(|(sid, life)| SessionCookie { sid, life });
     let action = match fixed {
@@ -159,7 +164,7 @@ async fn admit(
         action,
         &envelope.arguments,
         envelope.source.clone(),
-        call.peer.text(),
+        call.origin.clone(),
         digest,
     );
     let seen;
@@ -180,7 +185,7 @@ async fn admit(
         Ok(checked) => Ok((Arc::new(Request { checked, circumstances, acl_rules }), cookie)),
         Err(refusal) => {
             let client = app.database.client().await?;
-            circumstances.log(&client, None, refusal.status()).await?;
+            circumstances.refused(&client, None, refusal.status()).await?;
             Err(refusal)
         }
     }

@@ -246,7 +246,7 @@ async fn failed(
                 let outcome = Outcome { percentage: 0.0, error, message: Some(&text) };
                 rows::set_state(tx, image.id, "fail", outcome).await?;
                 circumstances.tell(tx, &image, &text).await?;
-                Ok::<_, Refusal>(circumstances.log(tx, Some(&image), status).await?)
+                Ok::<_, Refusal>(circumstances.refused(tx, Some(&image), status).await?)
             })
         })
         .await

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use qvd_db::Session;
 use qvd_db::admin::images::{self, Outcome};
 use qvd_db::admin::select::Identity;
-use qvd_model::action::Status;
+use qvd_model::action::{Object, Status};
 
 use super::tags::DEFAULT;
 use crate::app::App;
+use crate::change::{Change, state_of};
 use crate::execute::{Reply, Request};
 use crate::record::Circumstances;
 use crate::refusal::{Doing, Refusal};
@@ -26,8 +27,10 @@ pub(crate) async fn publish(app: &App, request: Arc<Request>) -> Result<Reply, R
         .transaction("publish an image", move |tx| {
             let (request, image) = (request.clone(), image.clone());
             Box::pin(async move {
+                let before = state_of(tx, Object::Di, image.id).await?;
                 publish_in(tx, &request.circumstances, &image).await?;
-                Ok::<_, Refusal>(request.circumstances.log(tx, Some(&image), Status::Done).await?)
+                let change = Change::between(before, state_of(tx, Object::Di, image.id).await?);
+                Ok::<_, Refusal>(request.circumstances.done(tx, &image, &change).await?)
             })
         })
         .await;

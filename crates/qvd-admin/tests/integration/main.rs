@@ -9,6 +9,7 @@
     reason = "a failed test says where it failed"
 )]
 
+mod audit;
 mod bad_input;
 mod codes;
 mod console;

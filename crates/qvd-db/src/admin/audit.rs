@@ -6,9 +6,9 @@ use crate::{Error, Session, Sql};
 const RECORD: Sql = Sql::new(
     "write the audit log",
     "INSERT INTO log (administrator_id, administrator_name, tenant_id, tenant_name, action, type_of_action, \
-     arguments, qvd_object, object_id, object_name, time, status, source, ip, superadmin) \
+     arguments, qvd_object, object_id, object_name, time, status, source, ip, superadmin, before, after, user_agent) \
      VALUES ($1, $2, $3, coalesce((SELECT name FROM tenants WHERE id = $3), $4), $5, $6, $7, $8, $9, \
-     left($10, 80), now() AT TIME ZONE 'UTC', $11, left($12, 80), $13, $14)",
+     left($10, 80), now() AT TIME ZONE 'UTC', $11, left($12, 80), $13, $14, $15, $16, left($17, 200))",
 );
 
 const SOURCES: Sql = Sql::new(
@@ -50,6 +50,12 @@ pub struct Record<'a> {
     pub address: Option<&'a str>,
     /// Whether it was a super-administrator.
     pub superadmin: Option<bool>,
+    /// What was there before and is no more, as a JSON object without secrets.
+    pub before: Option<&'a str>,
+    /// What is there instead, likewise.
+    pub after: Option<&'a str>,
+    /// The program, as its requests say.
+    pub user_agent: Option<&'a str>,
 }
 
 /// Writes a row; in the transaction of the change where there is one.
@@ -72,6 +78,9 @@ pub async fn record(session: &impl Session, record: &Record<'_>) -> Result<(), E
                 &record.source,
                 &record.address,
                 &record.superadmin,
+                &record.before,
+                &record.after,
+                &record.user_agent,
             ],
         )
         .await

@@ -14,6 +14,7 @@ pub mod references;
 mod relation;
 pub mod roles;
 pub mod select;
+pub mod state;
 pub mod statistics;
 pub mod views;
 pub mod write;

@@ -40,17 +40,17 @@ const ADMINISTRATOR_PROPERTY: Sql = Sql::new(
 );
 const OF_TENANTS: Sql = Sql::new(
     "read what tenants set",
-    "SELECT id, tenant_id, field, qvd_object::text, view_type::text, device_type::text, false AS property \
-     FROM views_setups_attributes_tenant WHERE $1::integer IS NULL OR tenant_id = $1 \
-     UNION ALL SELECT v.id, l.tenant_id, l.key, q.qvd_object::text, v.view_type::text, v.device_type::text, true \
+    "SELECT id, tenant_id, field, qvd_object::text, view_type::text, device_type::text, false AS property, \
+     visible FROM views_setups_attributes_tenant WHERE $1::integer IS NULL OR tenant_id = $1 \
+     UNION ALL SELECT v.id, l.tenant_id, l.key, q.qvd_object::text, v.view_type::text, v.device_type::text, true, v.visible \
      FROM views_setups_properties_tenant AS v JOIN qvd_object_properties_list AS q ON q.id = v.qvd_obj_prop_id \
      JOIN properties_list AS l ON l.id = q.property_id WHERE $1::integer IS NULL OR l.tenant_id = $1",
 );
 const OF_ADMINISTRATOR: Sql = Sql::new(
     "read what an administrator set",
     "SELECT id, NULL::integer AS tenant_id, field, qvd_object::text, view_type::text, device_type::text, \
-     false AS property FROM views_setups_attributes_administrator WHERE administrator_id = $1 \
-     UNION ALL SELECT v.id, NULL, l.key, q.qvd_object::text, v.view_type::text, v.device_type::text, true \
+     false AS property, visible FROM views_setups_attributes_administrator WHERE administrator_id = $1 \
+     UNION ALL SELECT v.id, NULL, l.key, q.qvd_object::text, v.view_type::text, v.device_type::text, true, v.visible \
      FROM views_setups_properties_administrator AS v \
      JOIN qvd_object_properties_list AS q ON q.id = v.qvd_obj_prop_id \
      JOIN properties_list AS l ON l.id = q.property_id WHERE v.administrator_id = $1",
@@ -131,6 +131,8 @@ pub struct Setting {
     pub place: Place,
     /// Whether it is of a property.
     pub property: bool,
+    /// Whether it is shown.
+    pub visible: bool,
 }
 
 /// Tenant and key of a property that is assigned to a kind of object.
@@ -193,6 +195,7 @@ async fn settings(sql: Sql, session: &impl Session, of: Option<i32>) -> Result<V
                 object: sql.column(row, "qvd_object")?,
                 place: Place { view: sql.column(row, "view_type")?, device: sql.column(row, "device_type")? },
                 property: sql.column(row, "property")?,
+                visible: sql.column(row, "visible")?,
             })
         })
         .collect()

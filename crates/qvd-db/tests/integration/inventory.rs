@@ -38,7 +38,7 @@ const CREATION: [&str; 3] = [
     "column creation_admin_id integer",
     "column creation_admin_name varchar(80)",
 ];
-const ADDED: [(&str, &[&str]); 12] = [
+const ADDED: [(&str, &[&str]); 13] = [
     ("table users", &CREATION),
     ("table vms", &CREATION),
     ("table hosts", &CREATION),
@@ -74,6 +74,7 @@ const ADDED: [(&str, &[&str]); 12] = [
             "column storage text",
         ],
     ),
+    ("table log", &["column before text", "column after text", "column user_agent varchar(200)"]),
     ("table ssl_configs", &["trigger ssl_config_trigger insert or update or delete ssl_config_notify"]),
 ];
 

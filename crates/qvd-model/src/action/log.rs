@@ -25,6 +25,9 @@ pub(super) const LOG: Entity = Entity {
         field("object_deleted", Kind::Switch, "the object is gone").only_shown(),
         field("admin_deleted", Kind::Switch, "the administrator is gone").only_shown(),
         field("superadmin", Kind::Switch, "it was a super-administrator"),
+        field("before", Kind::Text(65536), "what the change replaced, as JSON; secrets are masked"),
+        field("after", Kind::Text(65536), "what it was replaced by, as JSON; secrets are masked"),
+        field("user_agent", Kind::Text(200), "the program, as its requests say"),
     ],
     aliases: &[
         ("admin", "admin_name"),
