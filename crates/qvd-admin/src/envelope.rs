@@ -36,6 +36,10 @@ pub struct Envelope {
     pub sid: Option<String>,
     /// A disk image.
     pub id: Option<i32>,
+    /// Bytes of a file that will be sent.
+    pub length: Option<u64>,
+    /// Its sha256.
+    pub sha256: Option<String>,
 }
 
 impl std::fmt::Debug for Envelope {
@@ -106,6 +110,13 @@ impl Envelope {
             None => None,
             Some(id) => Some(i32::try_from(id).map_err(|_| Refusal::about(Status::WrongType, "id"))?),
         };
+        envelope.length = match number(members.remove("length"))? {
+            None => None,
+            Some(length) => {
+                Some(u64::try_from(length).map_err(|_| Refusal::about(Status::WrongType, "length"))?)
+            }
+        };
+        envelope.sha256 = checksum(text("sha256", members.remove("sha256"))?)?;
         envelope.action = match members.remove("action") {
             Some(Value::String(action)) if !action.is_empty() => Some(action),
             _ => None,
@@ -126,6 +137,15 @@ fn text(name: &str, value: Option<Value>) -> Result<Option<String>, Refusal> {
         Some(Value::Number(number)) => Ok(Some(number.to_string())),
         Some(_) => Err(Refusal::about(Status::WrongType, name)),
     }
+}
+
+/// A sha256, in lower case.
+fn checksum(given: Option<String>) -> Result<Option<String>, Refusal> {
+    let Some(given) = given.filter(|text| !text.is_empty()) else { return Ok(None) };
+    if given.len() == 64 && given.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(Some(given.to_ascii_lowercase()));
+    }
+    Err(Refusal::about(Status::WrongType, "sha256").because("64 hexadecimal digits"))
 }
 
 fn words(name: &str, value: Option<Value>) -> Result<Vec<String>, Refusal> {

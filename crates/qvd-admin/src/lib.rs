@@ -43,6 +43,8 @@ const DRAIN: Duration = Duration::from_secs(20);
 const DATABASE_PAUSE: Duration = Duration::from_secs(1);
 /// A notification that got lost is made up for after this time.
 const SWEEP: Duration = Duration::from_secs(60);
+/// How often what interrupted uploads left is looked at.
+const TIDYING: Duration = Duration::from_secs(3600);
 
 /// Runs the API until `stop` is cancelled and everything is drained, or until a fatal error.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
@@ -68,6 +70,7 @@ pub async fn run_announced(
         return Ok(());
     }
     tasks.spawn(follow_configuration(app.clone()));
+    tasks.spawn(give_up_uploads(app.clone()));
     if let Err(problem) = images::import::sweep(&app).await {
         warn!("interrupted imports not looked after: {problem}");
     }
@@ -99,6 +102,19 @@ async fn reach(app: &App, stop: &CancellationToken) -> Result<bool, Error> {
         tokio::select! {
             () = tokio::time::sleep(DATABASE_PAUSE) => {}
             () = stop.cancelled() => return Ok(false),
+        }
+    }
+}
+
+/// Removes uploads that nobody went on with.
+async fn give_up_uploads(app: Arc<App>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(TIDYING) => {}
+            () = app.tasks.stopping() => return,
+        }
+        if let Err(problem) = images::import::sweep_uploads(&app).await {
+            warn!("interrupted uploads not looked after: {problem}");
         }
     }
 }

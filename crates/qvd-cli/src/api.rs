@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{IsTerminal, stdin};
 use std::time::Duration;
 
+use hyper::Method;
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use qvd_model::action::{Object, Status, Verb, action_for};
 use qvd_model::filter::{Filter, json};
@@ -13,7 +14,7 @@ use crate::completion::Names;
 use crate::error::Error;
 use crate::options::{Credentials, Place, Settings};
 use crate::session::Session;
-use crate::transport::{Body, Connection, whole};
+use crate::transport::{Body, Connection, Outgoing, whole};
 
 /// A connection on which we are known.
 #[derive(Debug)]
@@ -129,17 +130,62 @@ impl Api {
 
     async fn exchange(&mut self, path: &str, envelope: &Map<String, Value>) -> Result<Answer, Error> {
         let body = serde_json::to_vec(envelope).map_err(|e| Error::Usage(e.to_string()))?;
+        let body = whole(body);
+        let headers = &[];
+        self.request(Method::POST, path, "application/json", headers, body, Duration::ZERO).await?.1
+    }
+
+    async fn request(
+        &mut self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        headers: &[(&'static str, String)],
+        body: Body,
+        more: Duration,
+    ) -> Result<(Option<u64>, Result<Answer, Error>), Error> {
         if self.broken || self.connection.is_closed() {
             self.broken = false;
             // The API ends idle connections; nothing of this request was sent on the old one.
             self.connection = Connection::open(&self.settings).await?;
         }
         let sid = self.session.as_ref().and_then(|s| s.sid.clone());
-        let bytes = self
-            .connection
-            .send(path, "application/json", sid.as_deref(), whole(body), Duration::ZERO)
-            .await?;
-        answer(&bytes, self.connection.place())
+        let sid = sid.as_deref();
+        let outgoing = Outgoing { method, path, content_type, sid, headers, body, more };
+        let reply = match self.connection.send(outgoing).await {
+            Ok(reply) => reply,
+            Err(error) => {
+                // Whatever comes on it after this belongs to nobody.
+                self.broken = true;
+                return Err(error);
+            }
+        };
+        Ok((reply.offset, answer(&reply.bytes, self.connection.place())))
+    }
+
+    /// How much of an upload the API has.
+    pub async fn uploaded(&mut self, location: &str) -> Result<u64, Error> {
+        let body = whole(Vec::new());
+        let (offset, answer) =
+            self.request(Method::GET, location, "application/json", &[], body, Duration::ZERO).await?;
+        answer?;
+        offset.ok_or_else(|| Error::Unreachable {
+            place: self.connection.place().to_owned(),
+            problem: "it does not tell how much of the upload it has".to_owned(),
+        })
+    }
+
+    /// Adds to an upload from `offset` on, up to its end.
+    pub async fn go_on(
+        &mut self,
+        location: &str,
+        offset: u64,
+        body: Body,
+        more: Duration,
+    ) -> Result<Answer, Error> {
+        let headers = [("upload-offset", offset.to_string()), ("tus-resumable", "1.0.0".to_owned())];
+        let kind = "application/offset+octet-stream";
+        self.request(Method::PATCH, location, kind, &headers, body, more).await?.1
     }
 
     /// Sends a body of its own kind, on the session of an earlier call; it may take `more` time than others.
@@ -150,9 +196,7 @@ impl Api {
         body: Body,
         more: Duration,
     ) -> Result<Answer, Error> {
-        let sid = self.session.as_ref().and_then(|s| s.sid.clone());
-        let bytes = self.connection.send(path, content_type, sid.as_deref(), body, more).await?;
-        answer(&bytes, self.connection.place())
+        self.request(Method::POST, path, content_type, &[], body, more).await?.1
     }
 
     /// Public facts about the installation.

@@ -1,17 +1,11 @@
 //! `di new`: brings a disk image to the API (`spec/cli.md` 1.15).
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::StreamExt;
-use http_body_util::{BodyExt, StreamBody};
-use hyper::body::Frame;
 use qvd_model::action::{self, Object, Status, Verb as Does};
 use qvd_model::filter::Filter;
-use serde_json::{Map, Value as Json, json};
-use sha2::{Digest, Sha256};
-use tokio_util::io::ReaderStream;
+use serde_json::{Value as Json, json};
 
 use crate::api::{Answer, Call, envelope};
 use crate::command::{Assignment, Command, ObjectCommand, Value, Verb};
@@ -19,12 +13,10 @@ use crate::error::Error;
 use crate::noun::Noun;
 use crate::progress::Progress;
 use crate::run::{Context, write};
-use crate::transport::Body;
+use crate::upload;
 
 /// How often the progress of an import is asked for.
 const LOOK: Duration = Duration::from_millis(200);
-/// How much of a file is sent at a time.
-const CHUNK: usize = 256 << 10;
 
 /// Where the file comes from.
 enum Source {
@@ -64,8 +56,8 @@ pub(crate) async fn create(
             context.api.post("/api/di/staging", &envelope(&call)).await?
         }
         Source::Local(path) => {
-            let (answer, sum) = upload(context, &mut call, &path).await?;
-            sent = Some(sum);
+            let (answer, sum) = upload::send(context, &mut call, &path).await?;
+            sent = sum;
             answer
         }
         Source::Url(url) => {
@@ -84,8 +76,8 @@ pub(crate) async fn create(
             match context.api.post("/api/di/staging", &envelope(&call)).await {
                 // Not a file of the server's staging directory.
                 Err(Error::Refused { code, .. }) if code == Status::NotInStaging.code() && path.is_file() => {
-                    let (answer, sum) = upload(context, &mut call, &path).await?;
-                    sent = Some(sum);
+                    let (answer, sum) = upload::send(context, &mut call, &path).await?;
+                    sent = sum;
                     answer
                 }
                 other => other?,
@@ -171,69 +163,6 @@ fn is_from_registry(assignments: &mut Vec<Assignment>) -> Result<bool, Error> {
         Value::One(kind) if kind == "staging" => Ok(false),
         _ => Err(Error::Usage("di_type is staging or docker".to_owned())),
     }
-}
-
-/// Sends a local file as a multipart form: the envelope first, then the file. The result holds the sha256 of what
-/// was sent.
-async fn upload(context: &mut Context<'_>, call: &mut Call, path: &Path) -> Result<(Answer, String), Error> {
-    let unreadable = |e: std::io::Error| Error::Usage(format!("cannot read {}: {e}", path.display()));
-    let name = path
-        .file_name()
-        .and_then(|n| n.to_str())
-        .ok_or_else(|| Error::Usage(format!("{} has no usable file name", path.display())))?;
-    let file = tokio::fs::File::open(path).await.map_err(unreadable)?;
-    let size = file.metadata().await.map_err(unreadable)?.len();
-    call.arguments.insert("disk_image".to_owned(), json!(name));
-    // The session has to be there before the file is on its way: a refusal would cost the whole transfer.
-    context.api.identity().await?;
-    let boundary = format!("qa4-{:016x}{:016x}", rand::random::<u64>(), rand::random::<u64>());
-    let head = form(&boundary, &envelope(call), name);
-    let tail = format!("\r\n--{boundary}--\r\n");
-    let progress = Progress::of_bytes(size, "uploading", context.options.quiet);
-    let moving = progress.clone();
-    // The connection drives the body, and may outlive this function.
-    let (finished, mut sum) = tokio::sync::watch::channel(Sha256::new());
-    let file = ReaderStream::with_capacity(file, CHUNK).map(move |chunk| {
-        if let Ok(bytes) = &chunk {
-            moving.advance(bytes.len() as u64);
-            finished.send_modify(|sum| sum.update(bytes));
-        }
-        chunk.map(Frame::data)
-    });
-    let first = futures_util::stream::once(async move { Ok(Frame::data(Bytes::from(head))) });
-    let last = futures_util::stream::once(async move { Ok(Frame::data(Bytes::from(tail))) });
-    let body: Body = BodyExt::boxed(StreamBody::new(first.chain(file).chain(last)));
-    let content_type = format!("multipart/form-data; boundary={boundary}");
-    let answer = context.api.send("/api/di/upload", &content_type, body, allowance(size)).await;
-    progress.end();
-    let sum = sum.borrow_and_update().clone().finalize();
-    answer.map(|answer| (answer, sum.iter().map(|byte| format!("{byte:02x}")).collect()))
-}
-
-/// The time that a file of this size may take: a slow line carries 64 KiB in a second.
-const fn allowance(size: u64) -> Duration {
-    Duration::from_secs(size >> 16)
-}
-
-/// Everything of the form that comes before the bytes of the file.
-fn form(boundary: &str, envelope: &Map<String, Json>, name: &str) -> String {
-    let mut text = String::new();
-    for member in ["action", "arguments", "parameters"] {
-        let value = match envelope.get(member) {
-            Some(Json::String(text)) => text.clone(),
-            Some(other) => other.to_string(),
-            None => continue,
-        };
-        text.push_str(&format!(
-            "--{boundary}\r\nContent-Disposition: form-data; name=\"{member}\"\r\n\r\n{value}\r\n"
-        ));
-    }
-    let name = name.replace(['"', '\r', '\n'], "_");
-    text.push_str(&format!(
-        "--{boundary}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{name}\"\r\n\
-         Content-Type: application/octet-stream\r\n\r\n"
-    ));
-    text
 }
 
 /// Waits until the image is published or has failed.

@@ -37,6 +37,7 @@ mod setting;
 mod shell;
 mod tls;
 pub mod transport;
+mod upload;
 
 use std::fs::File;
 use std::io::{BufReader, IsTerminal, Write, stdin};

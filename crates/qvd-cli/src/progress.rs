@@ -25,6 +25,8 @@ enum Shown {
 struct Lines {
     what: &'static str,
     length: u64,
+    /// What was there before; it says nothing about the speed.
+    before: AtomicU64,
     done: AtomicU64,
     start: Instant,
     /// Milliseconds after the start at which the next line is due.
@@ -52,7 +54,8 @@ impl Progress {
             return Self(Shown::Nothing);
         }
         let due = AtomicU64::new(millis(EVERY));
-        let lines = Lines { what, length, done: AtomicU64::new(0), start: Instant::now(), due };
+        let (before, done) = (AtomicU64::new(0), AtomicU64::new(0));
+        let lines = Lines { what, length, before, done, start: Instant::now(), due };
         Self(Shown::Lines(Arc::new(lines)))
     }
 
@@ -80,6 +83,30 @@ impl Progress {
         }
     }
 
+    /// So much was there already: it goes on from here.
+    pub(crate) fn resume(&self, done: u64) {
+        match &self.0 {
+            Shown::Bar(bar) => {
+                bar.set_position(done);
+                bar.reset_eta();
+            }
+            Shown::Lines(lines) => {
+                let before = lines.done.swap(done, Relaxed);
+                lines.before.fetch_add(done.saturating_sub(before), Relaxed);
+            }
+            Shown::Nothing => {}
+        }
+    }
+
+    /// Something to know that does not disturb the bar.
+    pub(crate) fn say(&self, text: &str) {
+        match &self.0 {
+            Shown::Bar(bar) => bar.println(format!("qa4: {text}")),
+            Shown::Lines(_) => eprintln!("qa4: {text}"),
+            Shown::Nothing => {}
+        }
+    }
+
     /// It is over.
     pub(crate) fn end(&self) {
         if let Shown::Bar(bar) = &self.0 {
@@ -93,8 +120,14 @@ impl Lines {
         let spent = self.start.elapsed();
         if millis(spent) >= self.due.load(Relaxed) {
             self.due.store(millis(spent + EVERY), Relaxed);
-            eprintln!("qa4: {}", line(self.what, self.done.load(Relaxed), self.length, spent));
+            eprintln!("qa4: {}", self.line(spent));
         }
+    }
+}
+
+impl Lines {
+    fn line(&self, spent: Duration) -> String {
+        line(self.what, self.before.load(Relaxed), self.done.load(Relaxed), self.length, spent)
     }
 }
 
@@ -103,9 +136,10 @@ fn millis(time: Duration) -> u64 {
 }
 
 /// `uploading 45%, 12.00 MiB/s, 8 seconds left`
-fn line(what: &str, done: u64, length: u64, spent: Duration) -> String {
+fn line(what: &str, before: u64, done: u64, length: u64, spent: Duration) -> String {
     let percent = done.saturating_mul(100).checked_div(length).unwrap_or(100);
-    let rate = done.saturating_mul(1000).checked_div(millis(spent)).unwrap_or(0);
+    let moved = done.saturating_sub(before);
+    let rate = moved.saturating_mul(1000).checked_div(millis(spent)).unwrap_or(0);
     let mut text = format!("{what} {percent}%");
     if length > 100 {
         text.push_str(&format!(", {}/s", BinaryBytes(rate)));
@@ -124,10 +158,14 @@ mod tests {
     fn a_line_tells_rate_and_time_left() {
         let mib = 1 << 20;
         assert_eq!(
-            line("uploading", 50 * mib, 100 * mib, Duration::from_secs(5)),
+            line("uploading", 0, 50 * mib, 100 * mib, Duration::from_secs(5)),
             "uploading 50%, 10.00 MiB/s, 5 seconds left"
         );
-        assert_eq!(line("uploading", 0, 100 * mib, Duration::ZERO), "uploading 0%, 0 B/s");
-        assert_eq!(line("importing", 0, 0, Duration::ZERO), "importing 100%");
+        assert_eq!(
+            line("uploading", 40 * mib, 50 * mib, 100 * mib, Duration::from_secs(5)),
+            "uploading 50%, 2.00 MiB/s, 25 seconds left"
+        );
+        assert_eq!(line("uploading", 0, 0, 100 * mib, Duration::ZERO), "uploading 0%, 0 B/s");
+        assert_eq!(line("importing", 0, 0, 0, Duration::ZERO), "importing 100%");
     }
 }

@@ -10,6 +10,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
+use nix::sys::socket::{setsockopt, sockopt};
 use qvd_model::action::Status;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -23,6 +24,9 @@ use crate::tls;
 /// The largest answer that is read.
 const MAX_ANSWER: usize = 512 << 20;
 
+/// Milliseconds after which a line on which nothing is acknowledged is dead.
+const SILENCE: u32 = 30_000;
+
 /// What a request carries.
 pub type Body = BoxBody<Bytes, std::io::Error>;
 
@@ -34,6 +38,32 @@ pub struct Connection {
     prefix: String,
     place: String,
     timeout: Duration,
+}
+
+/// A request.
+pub struct Outgoing<'a> {
+    /// How.
+    pub method: Method,
+    /// Where to, below the API.
+    pub path: &'a str,
+    /// What the body is.
+    pub content_type: &'a str,
+    /// The session.
+    pub sid: Option<&'a str>,
+    /// More about it.
+    pub headers: &'a [(&'static str, String)],
+    /// What it carries.
+    pub body: Body,
+    /// What the body may take beyond the usual time.
+    pub more: Duration,
+}
+
+/// What came back.
+pub struct Reply {
+    /// The body.
+    pub bytes: Vec<u8>,
+    /// How much of an upload is there, where the answer tells.
+    pub offset: Option<u64>,
 }
 
 /// A body that is at hand.
@@ -69,6 +99,8 @@ impl Connection {
         let host = address.host.trim_matches(['[', ']']);
         let stream = TcpStream::connect((host, address.port)).await.map_err(|e| unreachable(url, e))?;
         stream.set_nodelay(true).map_err(|e| unreachable(url, e))?;
+        // A line that went dead while a file is on its way is noticed, and the file gone on with.
+        setsockopt(&stream, sockopt::TcpUserTimeout, &SILENCE).map_err(|e| unreachable(url, e))?;
         let connector = TlsConnector::from(Arc::new(config));
         let stream = connector.connect(name, stream).await.map_err(|e| {
             let hint = if tls::is_trust_problem(&e) { "; give its authority with --ca" } else { "" };
@@ -94,36 +126,37 @@ impl Connection {
         Ok(Self { sender, host, prefix, place, timeout })
     }
 
-    /// Sends a request and reads the whole answer. `more` is what the body may take beyond the usual time.
-    pub async fn send(
-        &mut self,
-        path: &str,
-        content_type: &str,
-        sid: Option<&str>,
-        body: Body,
-        more: Duration,
-    ) -> Result<Vec<u8>, Error> {
+    /// Sends a request and reads the whole answer.
+    pub async fn send(&mut self, outgoing: Outgoing<'_>) -> Result<Reply, Error> {
+        let Outgoing { method, path, content_type, sid, headers, body, more } = outgoing;
         let mut request = Request::builder()
-            .method(Method::POST)
+            .method(method)
             .uri(format!("{}{path}", self.prefix))
             .header(header::HOST, &self.host)
             .header(header::CONTENT_TYPE, content_type);
         if let Some(sid) = sid {
             request = request.header(header::COOKIE, format!("sid={sid}"));
         }
+        for (name, value) in headers {
+            request = request.header(*name, value);
+        }
         let request = request.body(body).map_err(|e| Error::Usage(e.to_string()))?;
         let place = self.place.clone();
         let exchange = async {
             self.sender.ready().await.map_err(|e| unreachable(&place, e))?;
             let answer = self.sender.send_request(request).await.map_err(|e| unreachable(&place, e))?;
-            if answer.status() == StatusCode::NOT_FOUND && path != "/api" {
+            let json = answer.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+            let json = json.is_some_and(|kind| kind.starts_with("application/json"));
+            if answer.status() == StatusCode::NOT_FOUND && path != "/api" && !json {
                 return Err(Error::Refused {
                     code: Status::UnknownAction.code(),
                     message: format!("the API at {place} has no {path}"),
                 });
             }
+            let offset = answer.headers().get("upload-offset").and_then(|value| value.to_str().ok());
+            let offset = offset.and_then(|value| value.parse().ok());
             let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
-            Ok(body.map_err(|e| unreachable(&place, e))?.to_bytes().to_vec())
+            Ok(Reply { bytes: body.map_err(|e| unreachable(&place, e))?.to_bytes().to_vec(), offset })
         };
         let limit = self.timeout.saturating_add(more);
         tokio::time::timeout(limit, exchange).await.map_err(|_| Error::Timeout(limit.as_secs()))?

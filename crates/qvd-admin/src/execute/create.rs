@@ -146,6 +146,15 @@ pub(super) async fn create(app: &App, request: Arc<Request>) -> Result<Reply, Re
     }
 }
 
+/// The OSF that a new image is for. Whoever may not refer to it learns so before anything is sent.
+pub(crate) async fn osf_of(app: &App, request: &Request) -> Result<i32, Refusal> {
+    let mut new = New::prepare(app, request).await?;
+    let client = app.database.client().await?;
+    resolve_names(&client, request, &mut new).await?;
+    owner(&client, request, &new).await?;
+    new.id("osf_id")
+}
+
 /// Writes a creation that failed to the log.
 pub(crate) async fn log_failure(app: &App, request: &Request, refusal: &Refusal) -> Result<(), Refusal> {
     if refusal.status() == Status::DatabaseAway {

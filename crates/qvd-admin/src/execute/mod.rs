@@ -28,7 +28,7 @@ use crate::check::Checked;
 use crate::record::Circumstances;
 use crate::refusal::{Doing, Refusal};
 
-pub(crate) use create::{New, create_in, log_failure};
+pub(crate) use create::{New, create_in, log_failure, osf_of};
 pub(crate) use setup::server_datetime;
 
 /// The answer to a request, before it is written.

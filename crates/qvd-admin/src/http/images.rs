@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use axum::extract::multipart::Field;
 use axum::extract::{FromRequest, Multipart, Request as HttpRequest, State};
-use axum::http::Method;
+use axum::http::{Method, header};
 use axum::response::Response;
 use qvd_model::action::{Action, Object, Status, Verb, action_for};
 use serde_json::json;
 
-use super::{Call, MAX_ENVELOPE, Outcome, admit, answer, cookie, origin, parameters, read};
+use super::{Call, MAX_ENVELOPE, Outcome, admit, answer, cookie, origin, parameters, pieces, read};
 use crate::app::App;
 use crate::envelope::Envelope;
 use crate::images::{import, publish as publication, upload as receiving};
@@ -23,7 +23,7 @@ const KNOWN_PATIENCE: Duration = Duration::from_secs(600);
 /// The same, when nobody knows who sends it.
 const STRANGER_PATIENCE: Duration = Duration::from_secs(2);
 
-fn creation() -> Result<&'static Action, Refusal> {
+pub(super) fn creation() -> Result<&'static Action, Refusal> {
     action_for(Object::Di, Verb::Create).ok_or_else(|| Refusal::new(Status::Internal))
 }
 
@@ -37,6 +37,13 @@ pub(super) async fn staging(State(app): State<Arc<App>>, request: HttpRequest) -
 }
 
 pub(super) async fn upload(State(app): State<Arc<App>>, request: HttpRequest) -> Response {
+    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    if kind.is_some_and(|kind| kind.starts_with("application/json")) {
+        return match read(request).await {
+            Ok(call) => pieces::begin(&app, call).await,
+            Err(refusal) => answer::respond(Err(refusal)),
+        };
+    }
     answer::respond(received(&app, request).await)
 }
 
@@ -88,9 +95,10 @@ async fn admitted_file(
     field: Field<'_>,
 ) -> Outcome {
     let envelope = Envelope::from_parameters(known)?;
+    let sha256 = envelope.sha256.clone();
     let call = Call { envelope, cookie, origin, method, live: false };
     let (request, session) = admit(app, &call, Some(creation()?)).await?;
-    Ok((receiving::receive(app, request, field).await?, session))
+    Ok((receiving::receive(app, request, field, sha256).await?, session))
 }
 
 pub(super) async fn publish(State(app): State<Arc<App>>, request: HttpRequest) -> Response {

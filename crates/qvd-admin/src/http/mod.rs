@@ -5,6 +5,7 @@ mod answer;
 mod files;
 mod images;
 mod live;
+mod pieces;
 
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Request as HttpRequest, State};
 use axum::http::{Extensions, HeaderMap, Method, Uri, header};
 use axum::response::Response;
-use axum::routing::{any, post};
+use axum::routing::{any, get, post};
 use http_body_util::{BodyExt, Limited};
 use qvd_model::action::{self, Action, Inquiry, Status, Verb};
 use serde_json::{Map, Value, json};
@@ -43,6 +44,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/ws/", any(live::open))
         .route("/api/di/staging", post(images::staging))
         .route("/api/di/upload", post(images::upload))
+        .route("/api/di/upload/{id}", get(pieces::tell).patch(pieces::add).delete(pieces::give_up))
         .route("/api/di/publish", post(images::publish))
         .fallback(files::serve)
         .layer(DefaultBodyLimit::disable())

@@ -12,7 +12,7 @@ use crate::refusal::Refusal;
 use crate::session::internal;
 
 /// The images directory, if it is one.
-pub(super) async fn images(app: &App) -> Result<PathBuf, Refusal> {
+pub(crate) async fn images(app: &App) -> Result<PathBuf, Refusal> {
     directory(app, "path.storage.images", Status::ImagesMissing).await
 }
 

@@ -15,12 +15,14 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use super::incoming::{self, Held};
 use super::publish::publish_in;
 use super::{files, staging};
 use crate::app::App;
 use crate::execute::{New, Reply, Request, create_in};
 use crate::record::Circumstances;
 use crate::refusal::{Doing, Refusal};
+use crate::session::internal;
 
 /// How often progress is written.
 const PROGRESS: Duration = Duration::from_millis(700);
@@ -42,17 +44,26 @@ pub(crate) async fn from_staging(app: &Arc<App>, request: Arc<Request>) -> Resul
     Ok(Reply::created(id))
 }
 
-/// Makes an image of a file that was received as `part` and checked.
+/// Makes an image of a file that was received and checked.
 pub(super) async fn from_upload(
     app: &Arc<App>,
     request: Arc<Request>,
-    part: &Path,
+    received: Held,
     name: &str,
     checked: storage::Image,
 ) -> Result<Reply, Refusal> {
     let images = files::images(app).await?;
-    let image = create(app, request.clone(), name).await?;
-    let moved = fs::rename(part, images.join(&image.name)).await;
+    let image = match create(app, request.clone(), name).await {
+        Ok(image) => image,
+        Err(refusal) => {
+            // It can be tried again without sending the file once more.
+            if refusal.status() != Status::DatabaseAway {
+                received.discard();
+            }
+            return Err(refusal);
+        }
+    };
+    let moved = received.place(&images.join(&image.name));
     let outcome = moved
         .map(|()| checked)
         .map_err(|e| Refusal::about(Status::UploadNotMoved, name).because(e.to_string()));
@@ -300,14 +311,23 @@ pub(crate) async fn sweep(app: &App) -> Result<(), Refusal> {
         };
         rows::set_state(&client, id, "fail", outcome).await?;
     }
-    let mut entries = fs::read_dir(&images).await.map_err(crate::session::internal)?;
-    while let Some(entry) = entries.next_entry().await.map_err(crate::session::internal)? {
+    let mut entries = fs::read_dir(&images).await.map_err(internal)?;
+    while let Some(entry) = entries.next_entry().await.map_err(internal)? {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with('.') && name.ends_with(".part") && !is_held(&entry.path()) {
+        let other = name.starts_with('.') && name.ends_with(".part") && !name.starts_with(incoming::PREFIX);
+        if other && !is_held(&entry.path()) {
             discard(&entry.path()).await;
         }
     }
-    Ok(())
+    sweep_uploads(app).await
+}
+
+/// Removes uploads that nobody went on with for long.
+pub(crate) async fn sweep_uploads(app: &App) -> Result<(), Refusal> {
+    let Ok(images) = files::images(app).await else { return Ok(()) };
+    let hours: u64 = app.config.now().int("api.upload.keep").map_err(internal)?;
+    let swept = move || incoming::sweep(&images, Duration::from_secs(hours * 3600));
+    tokio::task::spawn_blocking(swept).await.map_err(internal)?.map_err(internal)
 }
 
 /// Whether a running process is writing the file.

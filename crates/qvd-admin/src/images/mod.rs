@@ -6,6 +6,7 @@
 
 pub(crate) mod files;
 pub(crate) mod import;
+pub(crate) mod incoming;
 pub(crate) mod publish;
 pub(crate) mod staging;
 pub(crate) mod tags;

@@ -1,48 +1,198 @@
-//! Receiving an image.
+//! Receiving an image: as a whole, or in pieces that can be gone on with.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
+use axum::body::Bytes;
 use axum::extract::multipart::Field;
+use futures_util::Stream;
+use nix::sys::statvfs::statvfs;
 use qvd_hypervisor::storage;
 use qvd_model::action::Status;
-use tokio::fs::{File, OpenOptions};
-use tokio::io::AsyncWriteExt;
+use serde_json::{Map, Value};
 
 use super::files;
-use super::import::{self, discard, refusal};
+use super::import::{self, refusal};
+use super::incoming::{Announced, Held, Place};
 use crate::app::App;
-use crate::execute::{Reply, Request};
+use crate::execute::{Reply, Request, osf_of};
 use crate::refusal::Refusal;
 use crate::session::internal;
 
-/// Receives the file of a permitted request, looks at it, and makes an image of it.
+/// What becomes of an upload after a piece of it.
+pub(crate) enum Progress {
+    /// So much is there.
+    Partial(u64),
+    /// All of it was there, and is an image now.
+    Done(Reply),
+}
+
+/// What an upload is about.
+struct Subject {
+    name: String,
+    place: Place,
+    /// Bytes that the file may have.
+    limit: u64,
+}
+
+impl Subject {
+    async fn of(app: &App, request: &Request) -> Result<Self, Refusal> {
+        let name = import::disk_image(request)?;
+        files::check_name(&name)?;
+        let images = files::images(app).await?;
+        let limit: u64 = app.config.now().int("api.upload.max").map_err(internal)?;
+        let osf = osf_of(app, request).await?;
+        Ok(Self { place: Place::of(&images, osf, &name), limit: limit << 20, name })
+    }
+}
+
+/// Writes a refusal to the log.
+async fn logged<T>(app: &App, request: &Request, outcome: Result<T, Refusal>) -> Result<T, Refusal> {
+    if let Err(refusal) = &outcome {
+        crate::execute::log_failure(app, request, refusal).await?;
+    }
+    outcome
+}
+
+/// Receives the whole file of a permitted request, looks at it, and makes an image of it.
 pub(crate) async fn receive(
     app: &Arc<App>,
     request: Arc<Request>,
-    mut file: Field<'_>,
+    file: Field<'_>,
+    sha256: Option<String>,
 ) -> Result<Reply, Refusal> {
-    let name = import::disk_image(&request)?;
-    files::check_name(&name)?;
-    let images = files::images(app).await?;
-    let limit: u64 = app.config.now().int("api.upload.max").map_err(internal)?;
-    let part = files::part(&images, &format!("upload-{:016x}", rand::random::<u64>()));
-    let received = write(&part, &mut file, limit << 20).await;
-    let checked = match received {
-        Ok(_held) => storage::verify(&part).await.map_err(refusal).map_err(|r| renamed(r, &name)),
-        Err(refusal) => Err(refusal),
-    };
-    let outcome = match checked {
-        Ok(checked) => import::from_upload(app, request.clone(), &part, &name, checked).await,
-        Err(refusal) => {
-            crate::execute::log_failure(app, &request, &refusal).await?;
-            Err(refusal)
+    let received = async {
+        let Subject { name, place, limit } = Subject::of(app, &request).await?;
+        let held = hold(&place, &name)?;
+        held.begin(None).map_err(internal)?;
+        match held.append(file, limit).await {
+            Ok(_) => Ok((held, name)),
+            Err(refusal) => {
+                held.discard();
+                Err(refusal)
+            }
         }
     };
-    if outcome.is_err() {
-        discard(&part).await;
+    let (held, name) = logged(app, &request, received.await).await?;
+    finish(app, request, held, name, sha256).await
+}
+
+/// Begins an upload in pieces, or finds the one that was begun with the same file. The second value tells how much
+/// of it is there, the third whether it was begun before.
+pub(crate) async fn begin(
+    app: &Arc<App>,
+    request: &Request,
+    arguments: Map<String, Value>,
+    length: u64,
+    sha256: Option<String>,
+) -> Result<(Announced, u64, bool), Refusal> {
+    let begun = async {
+        let Subject { name, place, limit } = Subject::of(app, request).await?;
+        if length > limit {
+            return Err(Refusal::new(Status::TooLarge)
+                .because(format!("at most {} MB (api.upload.max)", limit >> 20)));
+        }
+        if length == 0 {
+            return Err(Refusal::about(Status::NotAnImage, name).because("it is empty"));
+        }
+        let administrator = request.circumstances.caller.id;
+        let announced = Announced { id: place.fresh_id(), administrator, arguments, length, sha256 };
+        let held = hold(&place, &name)?;
+        let there = held.received().map_err(internal)?;
+        if let Some(known) = place.announced().filter(|known| known.is_same(&announced) && there <= length) {
+            return Ok((known, there, true));
+        }
+        let room = room(held.part(), there)?;
+        if room < length {
+            if place.announced().is_none() {
+                held.discard();
+            }
+            return Err(Refusal::about(Status::NoSpace, name)
+                .because(format!("{length} bytes are needed in the images directory, and {room} are free")));
+        }
+        held.begin(Some(&announced)).map_err(|error| super::incoming::not_written(&error))?;
+        Ok((announced, 0, false))
+    };
+    logged(app, request, begun.await).await
+}
+
+/// Goes on with an upload at `offset`; when all of it is there, makes an image of it.
+pub(crate) async fn go_on<E: std::fmt::Display>(
+    app: &Arc<App>,
+    request: Arc<Request>,
+    place: &Place,
+    id: &str,
+    offset: u64,
+    bytes: impl Stream<Item = Result<Bytes, E>>,
+) -> Result<Progress, Refusal> {
+    let name = import::disk_image(&request)?;
+    let held = hold(place, &name)?;
+    // Somebody may have finished, given up or replaced it while this one waited for the lock.
+    let announced = place.announced().filter(|known| known.id == id);
+    let Some(announced) = announced else {
+        if place.announced().is_none() {
+            held.discard();
+        }
+        return Err(Refusal::new(Status::UploadUnknown));
+    };
+    let there = held.received().map_err(internal)?;
+    if offset != there {
+        return Err(Refusal::new(Status::WrongOffset).because(format!("byte {there} is next")));
     }
-    outcome
+    let there = held.append(bytes, announced.length).await?;
+    if there < announced.length {
+        return Ok(Progress::Partial(there));
+    }
+    Ok(Progress::Done(finish(app, request, held, name, announced.sha256).await?))
+}
+
+/// Removes what is there of an upload.
+pub(crate) fn give_up(request: &Request, place: &Place) -> Result<(), Refusal> {
+    hold(place, &import::disk_image(request)?)?.discard();
+    Ok(())
+}
+
+/// Looks at a file that is all there, and makes an image of it. That goes on when the sender has gone.
+async fn finish(
+    app: &Arc<App>,
+    request: Arc<Request>,
+    held: Held,
+    name: String,
+    sha256: Option<String>,
+) -> Result<Reply, Refusal> {
+    let inner = app.clone();
+    let work = app.tasks.spawn(async move {
+        let checked = storage::verify(held.part()).await.map_err(|error| renamed(refusal(error), &name));
+        let checked = checked.and_then(|image| match sha256 {
+            Some(wanted) if wanted != image.sha256 => Err(Refusal::about(Status::ChecksumDiffers, &name)
+                .because(format!("its sha256 is {}, and {wanted} was announced", image.sha256))),
+            _ => Ok(image),
+        });
+        match logged(&inner, &request, checked).await {
+            Ok(checked) => import::from_upload(&inner, request, held, &name, checked).await,
+            Err(refusal) => {
+                held.discard();
+                Err(refusal)
+            }
+        }
+    });
+    work.await.map_err(internal)?
+}
+
+fn hold(place: &Place, name: &str) -> Result<Held, Refusal> {
+    let held = place.hold().map_err(|error| super::incoming::not_written(&error))?;
+    held.ok_or_else(|| {
+        Refusal::about(Status::UploadBusy, name)
+            .because("wait until it has arrived, or call this one otherwise")
+    })
+}
+
+/// Bytes that the file system of a part can take for it.
+fn room(part: &Path, there: u64) -> Result<u64, Refusal> {
+    let free = statvfs(part).map_err(internal)?;
+    #[allow(clippy::useless_conversion, reason = "their width depends on the machine")]
+    let (blocks, size) = (u64::from(free.blocks_available()), u64::from(free.fragment_size()));
+    Ok(blocks.saturating_mul(size).saturating_add(there))
 }
 
 /// The part has a name of its own; people know the file by another.
@@ -51,32 +201,4 @@ fn renamed(refusal: Refusal, name: &str) -> Refusal {
         Refusal::Known { status, info, .. } => Refusal::Known { status, object: Some(name.to_owned()), info },
         other => other,
     }
-}
-
-/// Writes what arrives; the file stays locked, which shows that somebody is at it.
-async fn write(part: &PathBuf, file: &mut Field<'_>, limit: u64) -> Result<File, Refusal> {
-    let failed = |error: std::io::Error| {
-        let status = match error.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Status::NoSpace,
-            _ => Status::UploadNotMoved,
-        };
-        Refusal::new(status).because(error.to_string())
-    };
-    let target = OpenOptions::new().write(true).create_new(true).open(part).await.map_err(failed)?;
-    let target = target.into_std().await;
-    target.try_lock().map_err(internal)?;
-    let mut target = File::from_std(target);
-    let mut size: u64 = 0;
-    while let Some(chunk) =
-        file.chunk().await.map_err(|e| Refusal::new(Status::NoFilePart).because(e.to_string()))?
-    {
-        size += chunk.len() as u64;
-        if size > limit {
-            return Err(Refusal::new(Status::TooLarge)
-                .because(format!("at most {} MB (api.upload.max)", limit >> 20)));
-        }
-        target.write_all(&chunk).await.map_err(failed)?;
-    }
-    target.sync_all().await.map_err(failed)?;
-    Ok(target)
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::{Installation, code, image_file};
 
-fn files_in(directory: &Path) -> Vec<String> {
+pub fn files_in(directory: &Path) -> Vec<String> {
     let mut names: Vec<_> =
         fs::read_dir(directory).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();

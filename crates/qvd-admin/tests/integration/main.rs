@@ -21,6 +21,7 @@ mod permissions;
 mod properties;
 mod roles;
 mod sessions;
+mod uploads;
 mod walk_through;
 
 use qvd_cli::error::Error as CliError;

@@ -98,6 +98,10 @@ statuses! {
     TooLarge = 9003, "The request is too large";
     KeyOfFile = 9004, "Only the configuration file may set this key";
     TooManyAttempts = 9005, "Too many failed attempts; wait a little and try again";
+    UploadBusy = 9020, "A file of this name is being received for this OSF";
+    ChecksumDiffers = 9021, "The file is not the one that was announced";
+    UploadUnknown = 9022, "There is no such upload";
+    WrongOffset = 9023, "The upload goes on at another place";
 }
 
 impl Status {
