@@ -19,6 +19,7 @@ mod installation;
 mod live;
 mod permissions;
 mod properties;
+mod role_model;
 mod roles;
 mod sessions;
 mod uploads;
