@@ -1,4 +1,4 @@
-//! The page `docs/admin/api.md`: its tables are made from the registry. `UPDATE_PAGES=1` writes them anew.
+//! Pages of `docs/admin` whose tables are made from the registries. `UPDATE_PAGES=1` writes them anew.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -6,10 +6,34 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use qvd_model::action::{ACTIONS, Access, Action, Field, Object, Show, Status, Verb, action_for, entity};
+use qvd_model::config::{KEYS, Key, Scope};
 
-/// What stands between the marks of a table.
-fn tables() -> Vec<(&'static str, String)> {
-    vec![("actions", actions()), ("objects", objects()), ("codes", codes())]
+/// What stands between the marks of the tables of each page.
+fn pages() -> [(&'static str, Vec<(&'static str, String)>); 2] {
+    [
+        ("api.md", vec![("actions", actions()), ("objects", objects()), ("codes", codes())]),
+        ("configuration.md", vec![("keys", keys())]),
+    ]
+}
+
+fn keys() -> String {
+    let mut text = "| key | meaning | value | default | where |\n|---|---|---|---|---|\n".to_owned();
+    for Key { name, default, kind, scope, secret, heeded, help } in KEYS {
+        let default = match default {
+            None => "not set".to_owned(),
+            Some("") => "empty".to_owned(),
+            Some(value) => format!("`{}`", value.replace('\n', "\\n").replace('|', "\\|")),
+        };
+        let place = match scope {
+            Scope::File => "file",
+            Scope::Global => "file, database",
+            Scope::Tenant => "file, database, tenant",
+        };
+        let name = if *heeded { format!("`{name}`") } else { format!("`{name}` !") };
+        let kind = if *secret { format!("secret, {}", kind.describe()) } else { kind.describe() };
+        writeln!(text, "| {name} | {} | {kind} | {default} | {place} |", help.replace('|', "or")).unwrap();
+    }
+    text
 }
 
 fn code(words: &[&str]) -> String {
@@ -97,11 +121,17 @@ fn codes() -> String {
 }
 
 #[test]
-fn the_tables_are_those_of_the_registry() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/admin/api.md");
+fn the_tables_are_those_of_the_registries() {
+    for (name, tables) in pages() {
+        check(name, tables);
+    }
+}
+
+fn check(name: &str, tables: Vec<(&str, String)>) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/admin").join(name);
     let page = std::fs::read_to_string(&path).unwrap();
     let mut fresh = page.clone();
-    for (name, table) in tables() {
+    for (name, table) in tables {
         let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- end of {name} -->"));
         let (head, rest) = fresh.split_once(&begin).unwrap();
         let (_, tail) = rest.split_once(&end).unwrap();
@@ -111,6 +141,6 @@ fn the_tables_are_those_of_the_registry() {
         std::fs::write(&path, &fresh).unwrap();
     } else {
         let different = page.lines().zip(fresh.lines()).find(|(old, new)| old != new);
-        assert!(page == fresh, "run this test with UPDATE_PAGES=1; first difference: {different:?}");
+        assert!(page == fresh, "{name}: run this test with UPDATE_PAGES=1; first difference: {different:?}");
     }
 }

@@ -7,6 +7,7 @@ use crate::installation::{Installation, image_file};
 
 const QA4: &str = include_str!("../../../../docs/admin/qa4.md");
 const SECURITY: &str = include_str!("../../../../docs/admin/security.md");
+const CONFIGURATION: &str = include_str!("../../../../docs/admin/configuration.md");
 
 /// The commands of a page's consoles, each with what it shows.
 fn examples(page: &str) -> Vec<(String, String)> {
@@ -50,6 +51,11 @@ async fn every_example_of_the_page_is_true() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_example_about_security_is_true() {
     assert!(checked("security_page", SECURITY).await > 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_example_about_configuration_is_true() {
+    assert!(checked("configuration_page", CONFIGURATION).await > 5);
 }
 
 /// Runs the examples of a page against an installation of their own; how many there are.
