@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::caller::Caller;
 use crate::clock::Clock;
-use crate::envelope::Envelope;
+use crate::envelope::{Envelope, Pages};
 use crate::refusal::Refusal;
 
 /// A request whose every part is known, permitted and of the right type.
@@ -45,6 +45,8 @@ pub struct Checked {
     pub skip: i64,
     /// Rows of a page.
     pub limit: Option<i64>,
+    /// How pages follow each other.
+    pub paging: Pages,
     /// Whose rows.
     pub scope: Scope,
 }
@@ -105,6 +107,7 @@ pub fn check(
         descending,
         skip,
         limit,
+        paging: envelope.pages.clone(),
         columns,
         properties,
         scope: caller.scope(),
@@ -503,7 +506,12 @@ fn order(
         names.push(field.name);
     }
     if names.is_empty() {
-        names.push(if entity.object == Object::Config { "key" } else { "id" });
+        names.push(default_order(entity.object));
     }
     Ok((names, descending))
+}
+
+/// By what lists are ordered that are asked for without an order.
+pub(crate) fn default_order(object: Object) -> &'static str {
+    if object == Object::Config { "key" } else { "id" }
 }

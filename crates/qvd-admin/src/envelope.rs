@@ -40,6 +40,23 @@ pub struct Envelope {
     pub length: Option<u64>,
     /// Its sha256.
     pub sha256: Option<String>,
+    /// How the pages of a list follow each other.
+    pub pages: Pages,
+}
+
+/// How the pages of a list follow each other.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Pages {
+    /// By number, with the number of all rows: as old clients ask.
+    #[default]
+    Numbered,
+    /// Each after the last row of the one before.
+    After {
+        /// Where that row stands in the order; `None` for the first page.
+        row: Option<Vec<Option<String>>>,
+        /// Whether all rows are counted as well.
+        count: bool,
+    },
 }
 
 impl std::fmt::Debug for Envelope {

@@ -102,6 +102,14 @@ impl Refusal {
         }
     }
 
+    /// What it is about, and what else helps.
+    pub(crate) fn particulars(&self) -> (Option<&str>, &str) {
+        match self {
+            Self::Known { object, info, .. } => (object.as_deref(), info),
+            Self::Database(_) | Self::Race(_) => (None, ""),
+        }
+    }
+
     /// The members of the answer.
     pub(crate) fn members(&self) -> Value {
         let (message, info) = match self {

@@ -31,18 +31,23 @@ pub(super) async fn list(app: &App, request: &Request) -> Result<Reply, Refusal>
     let checked = &request.checked;
     let mut rows = rows(app, request).await?;
     rows.retain(|row| holds(&checked.filter, &|field| row.text(field)));
-    rows.sort_by(|a, b| {
-        let by =
-            |row: &Row| -> Vec<String> { checked.order.iter().map(|field| row.sort_key(field)).collect() };
-        let order = by(a).cmp(&by(b)).then(a.acl.id.cmp(&b.acl.id));
-        if checked.descending { order.reverse() } else { order }
-    });
-    let total = i64::try_from(rows.len()).unwrap_or(i64::MAX);
-    let skip = usize::try_from(checked.skip).unwrap_or(usize::MAX);
-    let limit = checked.limit.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
-    let page = rows.iter().skip(skip).take(limit);
-    let rows = page.map(|row| Value::Object(row.members(&checked.fields)).to_string()).collect();
-    Ok(Reply::Rows { rows, total })
+    let rank = |row: &Row| {
+        let order: Vec<String> = checked.order.iter().map(|field| row.sort_key(field)).collect();
+        (order, row.acl.id)
+    };
+    rows.sort_by_cached_key(rank);
+    if checked.descending {
+        rows.reverse();
+    }
+    let read = |row: &[Option<String>]| {
+        let mut texts = row.iter().cloned().collect::<Option<Vec<String>>>()?;
+        let id = texts.pop()?.parse::<i32>().ok()?;
+        (texts.len() == checked.order.len()).then_some((texts, id))
+    };
+    let texts =
+        |(order, id): (Vec<String>, i32)| order.into_iter().chain([id.to_string()]).map(Some).collect();
+    let show = |row: &Row| Value::Object(row.members(&checked.fields)).to_string();
+    Reply::page(rows, checked, rank, read, texts, show)
 }
 
 /// How many ACLs fit each pattern, and how many of those are in force.

@@ -37,19 +37,24 @@ pub(super) async fn list(app: &App, request: &Request) -> Result<Reply, Refusal>
     let checked = &request.checked;
     let mut settings = settings(app, request).await?;
     settings.retain(|setting| holds(&checked.filter, &|f| setting.text(f)));
-    settings.sort_by(|a, b| {
-        let by = |s: &Setting| -> Vec<String> {
-            checked.order.iter().map(|f| s.text(f).unwrap_or_default()).collect()
-        };
-        let order = by(a).cmp(&by(b)).then_with(|| (a.tenant, &a.key).cmp(&(b.tenant, &b.key)));
-        if checked.descending { order.reverse() } else { order }
-    });
-    let total = i64::try_from(settings.len()).unwrap_or(i64::MAX);
-    let skip = usize::try_from(checked.skip).unwrap_or(usize::MAX);
-    let limit = checked.limit.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
-    let page = settings.iter().skip(skip).take(limit);
-    let rows = page.map(|s| Value::Object(s.members(&checked.fields)).to_string()).collect();
-    Ok(Reply::Rows { rows, total })
+    let rank = |s: &Setting| {
+        let order: Vec<String> = checked.order.iter().map(|f| s.text(f).unwrap_or_default()).collect();
+        (order, s.tenant, s.key.clone())
+    };
+    settings.sort_by_cached_key(rank);
+    if checked.descending {
+        settings.reverse();
+    }
+    let read = |row: &[Option<String>]| {
+        let mut texts = row.iter().cloned().collect::<Option<Vec<String>>>()?;
+        let (key, tenant) = (texts.pop()?, TenantId(texts.pop()?.parse().ok()?));
+        (texts.len() == checked.order.len()).then_some((texts, tenant, key))
+    };
+    let texts = |(order, tenant, key): (Vec<String>, TenantId, String)| {
+        order.into_iter().chain([tenant.to_string(), key]).map(Some).collect()
+    };
+    let show = |s: &Setting| Value::Object(s.members(&checked.fields)).to_string();
+    Reply::page(settings, checked, rank, read, texts, show)
 }
 
 async fn settings(app: &App, request: &Request) -> Result<Vec<Setting>, Refusal> {

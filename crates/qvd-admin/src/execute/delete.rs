@@ -40,6 +40,7 @@ pub(super) async fn delete(app: &App, request: Arc<Request>) -> Result<Reply, Re
 async fn delete_in(tx: &Transaction<'_>, request: &Request, object: &Identity) -> Result<(), Refusal> {
     let kind = request.checked.action.object;
     let caller = &request.circumstances.caller;
+    request.precondition.check(tx, request, object).await?;
     match kind {
         Object::Administrator if caller.id == Some(object.id) => {
             return Err(Refusal::new(Status::OwnDeletion));

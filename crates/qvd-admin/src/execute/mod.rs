@@ -10,6 +10,7 @@ mod list;
 mod log;
 mod matching;
 mod order;
+pub(crate) mod precondition;
 mod properties;
 mod roles;
 mod setup;
@@ -25,10 +26,12 @@ use serde_json::{Map, Value, json};
 
 use crate::app::App;
 use crate::check::Checked;
+use crate::envelope::Pages;
 use crate::record::Circumstances;
 use crate::refusal::{Doing, Refusal};
 
 pub(crate) use create::{New, create_in, log_failure, osf_of};
+pub(crate) use precondition::Precondition;
 pub(crate) use setup::server_datetime;
 
 /// The answer to a request, before it is written.
@@ -36,6 +39,14 @@ pub(crate) use setup::server_datetime;
 pub(crate) enum Reply {
     /// Rows, each the text of a JSON object, and how many there are in all.
     Rows { rows: Vec<String>, total: i64 },
+    /// A page of rows that says where the next one begins.
+    Page {
+        rows: Vec<String>,
+        /// How many there are in all, if that was asked for.
+        total: Option<i64>,
+        /// Where the last row stands in the order, if there are more.
+        last: Option<Vec<Option<String>>>,
+    },
     /// Members at top level.
     Members(Map<String, Value>),
     /// So many objects were processed.
@@ -50,6 +61,8 @@ pub(crate) struct Request {
     pub(crate) circumstances: Circumstances,
     /// What the installation makes of ACLs.
     pub(crate) acl_rules: qvd_logic::roles::Rules,
+    /// What the objects must still be like.
+    pub(crate) precondition: Precondition,
 }
 
 /// Carries out a request.
@@ -132,5 +145,37 @@ impl Reply {
     /// One new row.
     pub(crate) fn created(id: i32) -> Self {
         Self::Rows { rows: vec![json!({ "id": id }).to_string()], total: 1 }
+    }
+
+    /// A page of rows that were made in memory and are in order; `rank` tells where a row stands, ready to be compared,
+    /// and as texts.
+    pub(super) fn page<R, K: Ord>(
+        rows: Vec<R>,
+        checked: &Checked,
+        rank: impl Fn(&R) -> K,
+        read: impl Fn(&[Option<String>]) -> Option<K>,
+        texts: impl Fn(K) -> Vec<Option<String>>,
+        show: impl Fn(&R) -> String,
+    ) -> Result<Self, Refusal> {
+        let all = rows.len();
+        let limit = checked.limit.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
+        let total = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        let Pages::After { row, count } = &checked.paging else {
+            let skip = usize::try_from(checked.skip).unwrap_or(usize::MAX);
+            let rows = rows.iter().skip(skip).take(limit).map(show).collect();
+            return Ok(Self::Rows { rows, total: total(all) });
+        };
+        let wrong = || Refusal::about(Status::WrongFilterValue, "cursor");
+        let after = row.as_deref().map(|row| read(row).ok_or_else(wrong)).transpose()?;
+        let mut rest = rows.iter().filter(|row| match &after {
+            None => true,
+            Some(after) if checked.descending => rank(row) < *after,
+            Some(after) => rank(row) > *after,
+        });
+        let page: Vec<&R> = rest.by_ref().take(limit).collect();
+        let more = rest.next().is_some();
+        let last = page.last().filter(|_| more).map(|row| texts(rank(row)));
+        let rows = page.into_iter().map(show).collect();
+        Ok(Self::Page { rows, total: count.then(|| total(all)), last })
     }
 }

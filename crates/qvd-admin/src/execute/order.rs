@@ -54,6 +54,7 @@ async fn give_in(
     order: Order,
     policy: &Policy,
 ) -> Result<(), Refusal> {
+    request.precondition.check(tx, request, object).await?;
     let (vm, actor) = (VmId(object.id), request.circumstances.caller.actor());
     let before = state_of(tx, Object::Vm, object.id).await?;
     let not_stoppable = |state: &str| Err(Refusal::about(Status::NotStoppable, state));

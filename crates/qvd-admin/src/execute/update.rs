@@ -50,6 +50,7 @@ async fn update_in(
     object: &Identity,
 ) -> Result<(), Refusal> {
     let kind = request.checked.action.object;
+    request.precondition.check(tx, request, object).await?;
     let before = state_of(tx, kind, object.id).await?;
     if kind == Object::Role {
         roles::check_changeable(tx, object).await?;

@@ -36,15 +36,20 @@ pub(super) fn respond(outcome: Outcome) -> Response {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    if let Some(SessionCookie { sid, life }) = answer.session {
-        let cookie =
-            format!("sid={}; Max-Age={life}; Path=/api; Secure; HttpOnly; SameSite=Strict", sid.as_str());
-        if let Ok(mut value) = HeaderValue::from_str(&cookie) {
-            value.set_sensitive(true);
-            headers.insert(header::SET_COOKIE, value);
-        }
+    if let Some(session) = answer.session {
+        keep(&mut response, &session);
     }
     response
+}
+
+/// Tells the client to keep its session.
+pub(super) fn keep(response: &mut Response, SessionCookie { sid, life }: &SessionCookie) {
+    let cookie =
+        format!("sid={}; Max-Age={life}; Path=/api; Secure; HttpOnly; SameSite=Strict", sid.as_str());
+    if let Ok(mut value) = HeaderValue::from_str(&cookie) {
+        value.set_sensitive(true);
+        response.headers_mut().insert(header::SET_COOKIE, value);
+    }
 }
 
 /// Tells the client to forget its session.
@@ -62,6 +67,13 @@ pub(super) fn text(reply: &Reply) -> String {
             "{{\"status\":0,\"message\":\"{message}\",\"total\":{total},\"rows\":[{}]}}",
             rows.join(",")
         ),
+        Reply::Page { rows, total, .. } => {
+            let total = total.unwrap_or_else(|| i64::try_from(rows.len()).unwrap_or(i64::MAX));
+            format!(
+                "{{\"status\":0,\"message\":\"{message}\",\"total\":{total},\"rows\":[{}]}}",
+                rows.join(",")
+            )
+        }
         Reply::Done(total) => {
             json!({"status": 0, "message": message, "total": total, "rows": []}).to_string()
         }

@@ -6,6 +6,7 @@ mod files;
 mod images;
 mod live;
 mod pieces;
+mod v2;
 
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ use serde_json::{Map, Value, json};
 use crate::app::App;
 use crate::check::{check, names_beyond};
 use crate::envelope::Envelope;
-use crate::execute::{self, Reply, Request};
+use crate::execute::{self, Precondition, Reply, Request};
 use crate::record::Circumstances;
 use crate::refusal::Refusal;
 use crate::session::{self, Known, Origin, Peer, internal};
@@ -46,6 +47,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/di/upload", post(images::upload))
         .route("/api/di/upload/{id}", get(pieces::tell).patch(pieces::add).delete(pieces::give_up))
         .route("/api/di/publish", post(images::publish))
+        .merge(v2::router())
         .fallback(files::serve)
         .layer(DefaultBodyLimit::disable())
         .with_state(app)
@@ -145,6 +147,16 @@ async fn admit(
     call: &Call,
     fixed: Option<&'static Action>,
 ) -> Result<(Arc<Request>, Option<SessionCookie>), Refusal> {
+    admit_bound(app, call, fixed, Precondition::None).await
+}
+
+/// The same, with what the objects must still be like.
+async fn admit_bound(
+    app: &App,
+    call: &Call,
+    fixed: Option<&'static Action>,
+    precondition: Precondition,
+) -> Result<(Arc<Request>, Option<SessionCookie>), Refusal> {
     let envelope = &call.envelope;
     let known = session::recognize(app, envelope, call.cookie.as_deref(), &call.origin).await;
     let Known { caller, session } = known.map_err(|r| r.while_doing(crate::refusal::Doing::Reading))?;
@@ -157,7 +169,7 @@ async fn admit(
         }
     };
     // A link in a page must not be able to change anything.
-    if action.verb.changes() && call.method != Method::POST {
+    if action.verb.changes() && call.method.is_safe() {
         return Err(Refusal::about(Status::ActionNotAllowed, action.name).because("changes are sent by POST"));
     }
     let digest = cookie.as_ref().map(|c| qvd_auth::token_digest(c.sid.as_bytes())).unwrap_or_default();
@@ -184,7 +196,7 @@ async fn admit(
         keys = qvd_db::admin::properties::keys(&client, action.object, &caller.scope()).await?;
     }
     match check(envelope, action, &caller, &rules, &keys) {
-        Ok(checked) => Ok((Arc::new(Request { checked, circumstances, acl_rules }), cookie)),
+        Ok(checked) => Ok((Arc::new(Request { checked, circumstances, acl_rules, precondition }), cookie)),
         Err(refusal) => {
             let client = app.database.client().await?;
             circumstances.refused(&client, None, refusal.status()).await?;

@@ -96,6 +96,9 @@ async fn many_guesses_at_once_are_refused() {
     while let Some((_, answer)) = guesses.next().await {
         if answer["status"] == 9005 {
             assert!(answer["additional_info"].as_str().unwrap().contains("wait"), "{answer}");
+            let same = json!({"login": "admin", "tenant": "default", "password": "wrong"});
+            let same = it.v2(None, "POST", "/session", Some(same)).await;
+            assert_eq!(same.problem(), (429, 9005));
             break;
         }
         assert_eq!(answer["status"], 3200, "{answer}");

@@ -144,6 +144,12 @@ impl Installation {
     }
 
     pub async fn raw(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> (u16, Value) {
+        let answer = self.ask(method, path, headers, body).await;
+        (answer.status, answer.body)
+    }
+
+    /// One request by hand on the Unix socket, with the whole answer.
+    pub async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         use http_body_util::{BodyExt, Full};
         let stream = tokio::net::UnixStream::connect(self.path("api.sock")).await.unwrap();
         let io = hyper_util::rt::TokioIo::new(stream);
@@ -155,12 +161,24 @@ impl Installation {
         }
         let body = Full::new(bytes::Bytes::copy_from_slice(body));
         let answer = sender.send_request(request.body(body).unwrap()).await.unwrap();
-        let status = answer.status().as_u16();
-        let bytes = answer.into_body().collect().await.unwrap().to_bytes();
+        let (parts, body) = answer.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
         drop(sender);
         driver.await.unwrap().unwrap();
         let text = String::from_utf8_lossy(&bytes).into_owned();
-        (status, serde_json::from_slice(&bytes).unwrap_or(json!(text)))
+        let body = serde_json::from_slice(&bytes).unwrap_or(json!(text));
+        Answer { status: parts.status.as_u16(), headers: parts.headers, body }
+    }
+
+    /// An operation of `/api/v2`, as root or with a session; a body is JSON.
+    pub async fn v2(&self, sid: Option<&str>, method: &str, path: &str, body: Option<Value>) -> Answer {
+        let cookie = format!("sid={}", sid.unwrap_or_default());
+        let mut headers = vec![("content-type", "application/json")];
+        if sid.is_some() {
+            headers.push(("cookie", &cookie));
+        }
+        let body = body.map(|body| body.to_string()).unwrap_or_default();
+        self.ask(method, &format!("/api/v2{path}"), &headers, body.as_bytes()).await
     }
 
     /// One request by hand as an administrator.
@@ -188,6 +206,32 @@ impl Installation {
     /// Runs a statement as the owner of the database: what a daemon would have written.
     pub async fn sql(&self, statement: &str) {
         self.database().client().await.unwrap().batch_execute(statement).await.unwrap();
+    }
+}
+
+/// An answer of the API.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: hyper::HeaderMap,
+    pub body: Value,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    /// The status and the code of a problem.
+    pub fn problem(&self) -> (u16, u64) {
+        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
+        assert_eq!(self.body["status"], self.status, "{self:?}");
+        (self.status, self.body["code"].as_u64().unwrap())
+    }
+
+    pub fn items(&self) -> &[Value] {
+        assert_eq!(self.status, 200, "{self:?}");
+        self.body["items"].as_array().unwrap()
     }
 }
 

@@ -23,11 +23,12 @@ mod role_model;
 mod roles;
 mod sessions;
 mod uploads;
+mod v2;
 mod walk_through;
 
 use qvd_cli::error::Error as CliError;
 
-pub use installation::{Installation, PASSWORD, image_file};
+pub use installation::{Answer, Installation, PASSWORD, image_file};
 
 /// The code of a refusal.
 pub fn code(result: Result<String, CliError>) -> u16 {

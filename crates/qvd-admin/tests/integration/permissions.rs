@@ -1,6 +1,8 @@
 //! Who may do what: generated from the registry, so that a new action cannot be forgotten.
 
-use qvd_model::action::{ACTIONS, Access, Kind, Object, Tenancy, Verb, acl_matches, entity};
+use qvd_model::action::{
+    ACTIONS, Access, Action, Kind, OPERATIONS, Object, Operation, Target, Tenancy, Verb, acl_matches, entity,
+};
 use serde_json::{Value, json};
 
 use crate::Installation;
@@ -33,6 +35,25 @@ fn example(patterns: &[&str]) -> Option<&'static str> {
     acls.find(|acl| patterns.iter().any(|p| acl_matches(p, acl)))
 }
 
+/// The operations of `/api/v2` that an action is.
+fn operations(action: &Action) -> impl Iterator<Item = &'static Operation> {
+    OPERATIONS.iter().filter(|operation| operation.action.name == action.name)
+}
+
+/// The address of an operation on the object of a number.
+fn address(operation: &Operation, id: i32) -> String {
+    match operation.target {
+        Target::Item => operation.path.replace("{id}", &id.to_string()),
+        Target::Selection if operation.action.verb.changes() => format!("{}?id={id}", operation.path),
+        _ => operation.path.clone(),
+    }
+}
+
+/// A body that an operation takes, without anything in it.
+fn nothing(operation: &Operation) -> Option<Value> {
+    matches!(operation.action.verb, Verb::Create | Verb::CreateOrUpdate | Verb::Update).then(|| json!({}))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_action_needs_one_of_its_acls() {
     let it = Installation::start("matrix").await;
@@ -47,11 +68,22 @@ async fn every_action_needs_one_of_its_acls() {
         grant(&it, &[]).await;
         let refused = call(json!({"action": action.name})).await;
         assert_eq!(refused["status"], 4210, "{}: {refused}", action.name);
+        for operation in operations(action) {
+            let path = address(operation, 987_654);
+            let refused = it.v2(Some(&sid), operation.method.as_str(), &path, nothing(operation)).await;
+            assert_eq!(refused.problem(), (403, 4210), "{operation:?}: {refused:?}");
+        }
         match example(action.acls) {
             Some(acl) => {
                 grant(&it, &[acl]).await;
                 let admitted = call(json!({"action": action.name})).await;
                 assert_ne!(admitted["status"], 4210, "{} with {acl}: {admitted}", action.name);
+                for operation in operations(action) {
+                    let path = address(operation, 987_654);
+                    let admitted =
+                        it.v2(Some(&sid), operation.method.as_str(), &path, nothing(operation)).await;
+                    assert_ne!(admitted.body["code"], 4210, "{operation:?} with {acl}: {admitted:?}");
+                }
             }
             // Only super-administrators have these.
             None => assert_eq!(action.object, Object::Tenant, "{}", action.name),
@@ -121,8 +153,28 @@ async fn tenants_do_not_meet() {
                     assert!(!text.contains(&format!("\"{name}\"")), "{}: {text}", action.name);
                 }
                 assert_eq!(answer["total"].as_u64(), Some(answer["rows"].as_array().unwrap().len() as u64));
+                for operation in operations(action).filter(|o| o.target == Target::Selection) {
+                    let whole = format!("{}?limit=1000&total=true", operation.path);
+                    let all = it.v2(Some(&sid), "GET", &whole, None).await;
+                    // Times that are left pass meanwhile.
+                    let known =
+                        |rows: &[Value]| rows.iter().map(|r| json!([r["id"], r["key"]])).collect::<Vec<_>>();
+                    let rows = answer["rows"].as_array().unwrap();
+                    assert_eq!(known(all.items()), known(rows), "{}", operation.path);
+                    assert_eq!(all.body["total"], answer["total"], "{}", operation.path);
+                    let by_tenant = format!("{}?tenant_id=2", operation.path);
+                    assert_eq!(it.v2(Some(&sid), "GET", &by_tenant, None).await.problem(), (403, 4220));
+                }
                 let by_tenant = call(json!({"action": action.name, "filters": {"tenant_id": 2}})).await;
                 assert_eq!(by_tenant["status"], 4220, "{}: {by_tenant}", action.name);
+                for operation in operations(action).filter(|o| o.target == Target::Item) {
+                    for id in theirs.iter().filter(|id| **id > 0 && foreign(action.object, **id)) {
+                        let one = it.v2(Some(&sid), "GET", &address(operation, *id), None).await;
+                        let theirs = ["theirs", "them", "secret", "boss", "x.tar.gz"];
+                        let text = one.body.to_string();
+                        assert!(theirs.iter().all(|n| !text.contains(&format!("\"{n}\""))), "{one:?}");
+                    }
+                }
             }
             Verb::Update | Verb::Delete | Verb::Execute(_) if scoped => {
                 let before = it.database().client().await.unwrap();
@@ -138,6 +190,15 @@ async fn tenants_do_not_meet() {
                     || answer["status"] == 6210
                     || answer["total"] == 0;
                 assert!(nothing, "{}: {answer}", action.name);
+                for operation in operations(action).filter(|o| o.target != Target::Whole) {
+                    for id in theirs.iter().filter(|id| **id > 0 && foreign(action.object, **id)) {
+                        let (path, body) = (address(operation, *id), self::nothing(operation));
+                        let answer = it.v2(Some(&sid), operation.method.as_str(), &path, body).await;
+                        let nothing = matches!(answer.body["code"].as_u64(), Some(1300 | 4210 | 6210))
+                            || answer.body["processed"] == 0;
+                        assert!(nothing, "{operation:?} {id}: {answer:?}");
+                    }
+                }
                 assert_eq!(count().await, old, "{}", action.name);
             }
             _ => {}
@@ -196,6 +257,20 @@ async fn foreign_numbers_are_like_those_that_nobody_has() {
                 let (seen, unseen) = (call(ask(&foreign)).await, call(ask(&nobodys)).await);
                 let without_number = |answer: &Value| answer.to_string().replace("10000", "987654");
                 assert_eq!(without_number(&seen), without_number(&unseen), "{} {}", action.name, field.name);
+                for operation in operations(action).filter(|o| o.target == Target::Selection) {
+                    let ask = async |id: &Value| {
+                        let path = format!("{}?{}={id}&total=true&limit=1000", operation.path, field.name);
+                        it.v2(Some(&sid), "GET", &path, None).await.body
+                    };
+                    let (seen, unseen) = (ask(&foreign).await, ask(&nobodys).await);
+                    assert_eq!(
+                        without_number(&seen),
+                        without_number(&unseen),
+                        "{} {}",
+                        operation.path,
+                        field.name
+                    );
+                }
                 compared += 1;
             }
             // The number of a definition in the image generator is no row here.
@@ -223,6 +298,15 @@ async fn foreign_numbers_are_like_those_that_nobody_has() {
             };
             let (seen, unseen) = (call(ask(&foreign)).await, call(ask(&nobodys)).await);
             assert_ne!(seen["status"], 0, "{} {}: {seen}", action.name, field.name);
+            for operation in operations(action) {
+                let ask = async |id: &Value| {
+                    let arguments = ask(id)["arguments"].clone();
+                    it.v2(Some(&sid), operation.method.as_str(), &operation.path, Some(arguments)).await.body
+                };
+                let (seen, unseen) = (ask(&foreign).await, ask(&nobodys).await);
+                assert!(seen["code"].is_u64(), "{} {}: {seen}", operation.path, field.name);
+                assert_eq!(seen, unseen, "{} {}", operation.path, field.name);
+            }
             assert_eq!(seen, unseen, "{} {}", action.name, field.name);
             compared += 1;
         }

@@ -28,8 +28,24 @@ pub struct List<'a> {
     pub skip: i64,
     /// Rows to read at most; `None` for all.
     pub limit: Option<i64>,
+    /// How pages follow each other.
+    pub paging: Paging<'a>,
     /// First half of the hardware addresses of VMs.
     pub mac_prefix: &'a str,
+}
+
+/// How the pages of a list follow each other.
+#[derive(Debug, Clone, Copy)]
+pub enum Paging<'a> {
+    /// By number of rows to leave out; all rows are counted.
+    Counted,
+    /// After the row whose [`Rows::last`] this was, so that what is made or removed meanwhile moves no other row.
+    After {
+        /// Where the page begins; `None` for the first one.
+        row: Option<&'a [Option<String>]>,
+        /// Whether all rows are counted as well.
+        count: bool,
+    },
 }
 
 /// Whose rows may be seen.
@@ -56,8 +72,10 @@ impl Scope {
 pub struct Rows {
     /// The rows that were asked for.
     pub rows: Vec<String>,
-    /// How many match.
-    pub total: i64,
+    /// How many match; `None` if nobody asked.
+    pub total: Option<i64>,
+    /// Where the last of the rows stands in the order, if there are more; with [`Paging::After`] only.
+    pub last: Option<Vec<Option<String>>>,
 }
 
 /// What a row is called.
@@ -84,15 +102,36 @@ pub async fn plan(session: &impl Session, list: &List<'_>) -> Result<String, Err
 /// Makes a list.
 pub async fn list(session: &impl Session, list: &List<'_>) -> Result<Rows, Error> {
     const NAME: &str = "list";
-    let found = page(list)?.query(session, NAME).await?;
+    let mut found = page(list)?.query(session, NAME).await?;
+    let (counted, keyed) = match list.paging {
+        Paging::Counted => (true, false),
+        Paging::After { count, .. } => (count, true),
+    };
+    let limit = list.limit.and_then(|limit| usize::try_from(limit).ok());
+    // One more than asked for was read to see whether there is a next page.
+    let more = keyed && limit.is_some_and(|limit| found.len() > limit);
+    if let (true, Some(limit)) = (more, limit) {
+        found.truncate(limit);
+    }
+    let last = match found.last() {
+        Some(row) if more => Some(crate::column(NAME, row, "place")?),
+        _ => None,
+    };
     let rows = found
         .iter()
         .map(|row| crate::column(NAME, row, "row_to_json"))
         .collect::<Result<Vec<String>, _>>()?;
-    let read = i64::try_from(rows.len()).unwrap_or(i64::MAX);
-    let complete = list.limit.is_none_or(|limit| read < limit) && (read > 0 || list.skip <= 0);
-    let total = if complete { list.skip.max(0) + read } else { count(session, list).await? };
-    Ok(Rows { rows, total })
+    let total = if counted { Some(total(session, list, rows.len(), more).await?) } else { None };
+    Ok(Rows { rows, total, last })
+}
+
+async fn total(session: &impl Session, list: &List<'_>, read: usize, more: bool) -> Result<i64, Error> {
+    let read = i64::try_from(read).unwrap_or(i64::MAX);
+    let complete = match list.paging {
+        Paging::Counted => list.limit.is_none_or(|limit| read < limit) && (read > 0 || list.skip <= 0),
+        Paging::After { row, .. } => row.is_none() && !more,
+    };
+    if complete { Ok(list.skip.max(0) + read) } else { count(session, list).await }
 }
 
 /// The statement that reads the rows of a page.
@@ -100,7 +139,7 @@ fn page(list: &List<'_>) -> Result<Statement, Error> {
     let relation = known(list.object)?;
     let mut statement = Statement::default();
     let shared = relation.shared;
-    let condition = conditions(&mut statement, list.object, relation, list.filter, list.scope, shared)?;
+    let mut condition = conditions(&mut statement, list.object, relation, list.filter, list.scope, shared)?;
     let mut members = list
         .fields
         .iter()
@@ -109,33 +148,96 @@ fn page(list: &List<'_>) -> Result<Statement, Error> {
             Ok(format!("{} AS \"{field}\"", shown(list.object, field, expression)))
         })
         .collect::<Result<Vec<_>, Error>>()?;
-    let row = if list.properties.is_empty() {
-        "row_to_json(page)::text"
-    } else {
+    let keyed = matches!(list.paging, Paging::After { .. });
+    let row = if !list.properties.is_empty() {
         members.push(property_members(&mut statement, list, relation)?);
-        "(to_jsonb(page) - '__properties' || page.\"__properties\")::text AS row_to_json"
+        "(to_jsonb(page) - '__properties' - '__place' || page.\"__properties\")::text AS row_to_json"
+            .to_owned()
+    } else if keyed {
+        let named = list.fields.iter().map(|field| format!("page.\"{field}\"")).collect::<Vec<_>>();
+        format!("(SELECT row_to_json(m)::text FROM (SELECT {}) AS m) AS row_to_json", named.join(", "))
+    } else {
+        "row_to_json(page)::text".to_owned()
     };
+    let order = ordering(list, relation)?;
+    let by = order.iter().map(Rank::sql).collect::<Vec<_>>().join(", ");
+    let mut limit = list.limit;
+    let mut place = "";
+    if let Paging::After { row, .. } = list.paging {
+        place = ", page.\"__place\" AS place";
+        if let Some(row) = row {
+            condition = format!("{condition} AND {}", behind(&mut statement, &order, row));
+        }
+        limit = limit.map(|limit| limit.saturating_add(1));
+        let texts = order.iter().map(|rank| format!("({})::text", rank.expression)).collect::<Vec<_>>();
+        members.push(format!("ARRAY[{}] AS \"__place\"", texts.join(", ")));
+    }
     let members = members.join(", ");
-    let order = list
-        .order
-        .iter()
-        .map(|field| {
-            let direction = if list.descending { "DESC" } else { "ASC" };
-            Ok(format!("{} {direction}", place(list.object, relation, field)?))
-        })
-        // The id makes the order complete, so that pages neither repeat nor lose rows.
-        .chain(std::iter::once(place(list.object, relation, "id").map(str::to_owned)))
-        .collect::<Result<Vec<_>, Error>>()?
-        .join(", ");
-    let tables = relation.tables(format!("{members} {condition} {order}"));
-    let limit = list.limit.map_or_else(String::new, |n| format!(" LIMIT {n}"));
+    let tables = relation.tables(format!("{members} {condition} {by}"));
+    let limit = limit.map_or_else(String::new, |n| format!(" LIMIT {n}"));
     statement.text = format!(
-        "SELECT {row} FROM (SELECT {members} FROM {tables} WHERE {condition} \
-         ORDER BY {order}{limit} OFFSET {}) AS page",
+        "SELECT {row}{place} FROM (SELECT {members} FROM {tables} WHERE {condition} \
+         ORDER BY {by}{limit} OFFSET {}) AS page",
         list.skip.max(0)
     );
     fill_in(&mut statement, list);
     Ok(statement)
+}
+
+/// One expression of an order.
+struct Rank {
+    expression: &'static str,
+    kind: Kind,
+    descending: bool,
+}
+
+impl Rank {
+    fn sql(&self) -> String {
+        format!("{} {}", self.expression, if self.descending { "DESC" } else { "ASC" })
+    }
+}
+
+/// By what a list is ordered. The id makes the order complete, so that pages neither repeat nor lose rows.
+fn ordering(list: &List<'_>, relation: &Relation) -> Result<Vec<Rank>, Error> {
+    let entity = entity(list.object);
+    let ranks = list.order.iter().map(|field| (*field, list.descending)).chain([("id", false)]);
+    ranks
+        .map(|(field, descending)| {
+            // What has no number is told apart by a text.
+            let kind = entity.field(field).map_or(Kind::Text(0), |f| f.kind);
+            Ok(Rank { expression: place(list.object, relation, field)?, kind, descending })
+        })
+        .collect()
+}
+
+/// The condition of rows that come after a place in the order. As PostgreSQL orders, NULL is above everything.
+fn behind(statement: &mut Statement, order: &[Rank], row: &[Option<String>]) -> String {
+    let mut alternatives = Vec::new();
+    let mut equal = String::new();
+    for (Rank { expression, kind, descending }, value) in order.iter().zip(row) {
+        let last = alternatives.len() + 1 == order.len();
+        let after = match (value, descending) {
+            (None, true) => format!("{expression} IS NOT NULL"),
+            (None, false) => "false".to_owned(),
+            // The number is never NULL and always whole, whatever it is shown as; so an index is enough.
+            (Some(value), false) if last && *kind != Kind::Text(0) => {
+                format!("{expression} > {}::bigint", statement.bind(*kind, Some(value)))
+            }
+            (Some(value), true) => format!("{expression} < {}", statement.bind(*kind, Some(value))),
+            (Some(value), false) => {
+                let value = statement.bind(*kind, Some(value));
+                format!("({expression} > {value} OR {expression} IS NULL)")
+            }
+        };
+        alternatives.push(format!("({equal}{after})"));
+        if !last {
+            equal.push_str(&match value {
+                None => format!("{expression} IS NULL AND "),
+                Some(value) => format!("{expression} = {} AND ", statement.bind(*kind, Some(value))),
+            });
+        }
+    }
+    format!("({})", alternatives.join(" OR "))
 }
 
 /// Puts configured values in place of their marks.

@@ -11,6 +11,7 @@ mod field;
 mod log;
 mod own;
 mod properties;
+mod resource;
 mod roles;
 mod statistics;
 mod status;
@@ -18,6 +19,7 @@ mod views;
 
 pub use actions::ACTIONS;
 pub use field::{Access, Field, InvalidArgument, Kind, Show};
+pub use resource::{Method, OPERATIONS, Operation, Target, operations_at};
 pub use statistics::{COUNTERS, Counter};
 pub use status::Status;
 

@@ -98,6 +98,9 @@ statuses! {
     TooLarge = 9003, "The request is too large";
     KeyOfFile = 9004, "Only the configuration file may set this key";
     TooManyAttempts = 9005, "Too many failed attempts; wait a little and try again";
+    Stale = 9006, "The object was changed meanwhile; read it again";
+    NotThisMethod = 9007, "This address does not take this method";
+    NotThisType = 9008, "The body has to be JSON, and to say so";
     UploadBusy = 9020, "A file of this name is being received for this OSF";
     ChecksumDiffers = 9021, "The file is not the one that was announced";
     UploadUnknown = 9022, "There is no such upload";
@@ -105,6 +108,88 @@ statuses! {
 }
 
 impl Status {
+    /// The HTTP status by which `/api/v2` says it (`spec/api.md` 13.2); the older dialect answers 200.
+    pub const fn http(self) -> u16 {
+        match self {
+            Self::Done => 200,
+            Self::PartialFailure => 207,
+            Self::NoFilePart
+            | Self::NoAction
+            | Self::NotJson
+            | Self::UnknownFilter
+            | Self::MissingFilter
+            | Self::UnknownArgument
+            | Self::MissingArgument
+            | Self::UnknownField
+            | Self::UnknownDirection
+            | Self::UnknownOrder => 400,
+            Self::NotAuthenticated | Self::SessionExpired => 401,
+            Self::TenantBlocked
+            | Self::ActionNotAllowed
+            | Self::FilterNotAllowed
+            | Self::ArgumentNotAllowed
+            | Self::FieldNotAllowed
+            | Self::OrderNotAllowed
+            | Self::OwnDeletion
+            | Self::HostPropertyAssignment
+            | Self::HostPropertyValue
+            | Self::KeyNotDeclared
+            | Self::KeyOfFile => 403,
+            Self::NothingMatched | Self::ImageNotFound | Self::UnknownAction | Self::UploadUnknown => 404,
+            Self::NotThisMethod => 405,
+            Self::NotConnected
+            | Self::NotStoppable
+            | Self::NotStartable
+            | Self::HasDependents
+            | Self::Duplicate
+            | Self::PropertyDefined
+            | Self::PropertyDefinedAbove
+            | Self::RoleAssigned
+            | Self::VmNotStopped
+            | Self::ImageInUse
+            | Self::HostRunning
+            | Self::FixedTag
+            | Self::TagNotRemovable
+            | Self::CircularRoles
+            | Self::SeveralTenants
+            | Self::UploadBusy
+            | Self::WrongOffset => 409,
+            Self::Stale => 412,
+            Self::TooLarge => 413,
+            Self::NotThisType => 415,
+            Self::WrongType
+            | Self::WrongFilterValue
+            | Self::NotOne
+            | Self::WrongArgumentValue
+            | Self::WrongProperty
+            | Self::WrongTag
+            | Self::WrongAcl
+            | Self::WrongRole
+            | Self::NoValue
+            | Self::UnknownReference
+            | Self::ForeignReference
+            | Self::HostPropertyTenant
+            | Self::PropertyOfNobody
+            | Self::TenantsDiffer
+            | Self::SoftAfterHard
+            | Self::NotInStaging
+            | Self::NotAnImage
+            | Self::ImageDamaged
+            | Self::ChecksumDiffers => 422,
+            Self::TooManyAttempts => 429,
+            Self::Internal
+            | Self::CopyFailed
+            | Self::ImagesMissing
+            | Self::StagingMissing
+            | Self::UploadNotMoved
+            | Self::FileUnreadable
+            | Self::SessionNotExtended
+            | Self::LogoutFailed => 500,
+            Self::DatabaseAway | Self::NoHost => 503,
+            Self::NoSpace => 507,
+        }
+    }
+
     /// The status of a number.
     pub fn from_code(code: u16) -> Option<Self> {
         Self::ALL.iter().copied().find(|s| s.code() == code)

@@ -9,7 +9,8 @@ pub(super) const TENANT_VIEW: Relation = Relation {
         // They have no number; this makes their order complete.
         (
             "id",
-            "(shown.tenant_id, shown.qvd_object::text, shown.field, shown.view_type, shown.device_type, shown.property)",
+            "(lpad(shown.tenant_id::text, 10, '0') || '/' || shown.qvd_object::text || '/' || shown.field || '/' || \
+             shown.view_type::text || '/' || shown.device_type::text || '/' || lpad(shown.property::text, 10, '0'))",
         ),
         ("tenant_id", "shown.tenant_id"),
         ("field", "shown.field"),

@@ -1,0 +1,118 @@
+//! `/api/v2`: the same actions as operations on resources, with the statuses of HTTP (`spec/api.md` 13).
+//!
+//! [`question`] makes an envelope of path, query and body, by the table of operations in `qvd_model::action`; from
+//! there on everything is the code of the older dialect. [`reply`] and [`problem`] say the outcome.
+
+mod cursor;
+mod problem;
+mod question;
+mod reply;
+mod session;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request as HttpRequest, State};
+use axum::http::{HeaderMap, HeaderValue, Method as HttpMethod, header};
+use axum::response::Response;
+use axum::routing::{any, delete, post};
+use qvd_model::action::{Method, Operation, Status, Target, Verb, operations_at};
+
+use super::{Call, admit_bound, body_of, cookie, execute, origin};
+use crate::app::App;
+use crate::execute::{Precondition, precondition};
+use crate::refusal::{Doing, Refusal};
+use question::Question;
+
+/// Where the resources are.
+const BASE: &str = "/api/v2";
+
+/// The routes.
+pub(super) fn router() -> Router<Arc<App>> {
+    Router::new()
+        .route(
+            "/api/v2/session",
+            post(session::open).merge(delete(session::close)).fallback(session::neither),
+        )
+        .route("/api/v2/{*path}", any(dispatch))
+}
+
+async fn dispatch(State(app): State<Arc<App>>, request: HttpRequest) -> Response {
+    match answer(&app, request).await {
+        Ok(response) => response,
+        Err(refusal) => problem::respond(&refusal.while_doing(Doing::Reading)),
+    }
+}
+
+async fn answer(app: &Arc<App>, request: HttpRequest) -> Result<Response, Refusal> {
+    let path = request.uri().path().strip_prefix(BASE).unwrap_or_default().to_owned();
+    let (operations, id) = operations_at(&path);
+    let method = request.method().clone();
+    if operations.is_empty() {
+        return Err(Refusal::about(Status::UnknownAction, path));
+    }
+    let Some(operation) = operations.iter().find(|operation| http(operation.method) == method) else {
+        return Ok(problem::wrong_method(operations.iter().map(|operation| operation.method)));
+    };
+    let (parts, body) = request.into_parts();
+    let body = body_of(body).await?;
+    let question = Question::read(operation, id, &parts, &body)?;
+    let call = Call {
+        envelope: question.envelope,
+        cookie: cookie(&parts.headers),
+        origin: origin(&parts.headers, &parts.extensions),
+        method: parts.method,
+        live: false,
+    };
+    let bound = condition(operation, &parts.headers)?;
+    let (request, session) = admit_bound(app, &call, Some(operation.action), bound).await?;
+    // Before the row: a tag that is too old only makes a change ask again.
+    let tag = match id {
+        Some(id) if operation.method == Method::Get && has_tag(operation) => {
+            let client = app.database.client().await?;
+            precondition::tag(&client, operation.action.object, id, &request.checked.scope).await?
+        }
+        _ => None,
+    };
+    let outcome = execute::execute(app, request.clone()).await?;
+    let mut response = reply::respond(operation, id, &request.checked, &parts.uri, outcome)?;
+    if let Some(tag) = tag.and_then(|tag| HeaderValue::from_str(&format!("\"{tag}\"")).ok()) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    if let Some(session) = session {
+        super::answer::keep(&mut response, &session);
+    }
+    Ok(response)
+}
+
+/// Whether the object of an operation has a tag: one that can be changed.
+fn has_tag(operation: &Operation) -> bool {
+    let object = operation.action.object;
+    operation.target == Target::Item
+        && qvd_model::action::action_for(object, Verb::Update).is_some()
+        && qvd_model::action::action_for(object, Verb::List).is_some()
+}
+
+/// What the object must still be like.
+fn condition(operation: &Operation, headers: &HeaderMap) -> Result<Precondition, Refusal> {
+    let Some(field) = headers.get(header::IF_MATCH) else { return Ok(Precondition::None) };
+    let wrong = |why: &str| Err(Refusal::about(Status::UnknownArgument, "If-Match").because(why));
+    if !operation.action.verb.changes() || !has_tag(operation) {
+        return wrong("only changes of one object are bound to its tag");
+    }
+    match field.to_str().ok().and_then(Precondition::parse) {
+        Some(condition) => Ok(condition),
+        None => wrong("it is not a list of tags such as \"0f3a\""),
+    }
+}
+
+/// The method as HTTP's.
+fn http(method: Method) -> HttpMethod {
+    match method {
+        Method::Get => HttpMethod::GET,
+        Method::Post => HttpMethod::POST,
+        Method::Put => HttpMethod::PUT,
+        Method::Patch => HttpMethod::PATCH,
+        Method::Delete => HttpMethod::DELETE,
+    }
+}
