@@ -1,10 +1,9 @@
 //! What all requests share.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
 
-use qvd_auth::{Backoff, Hasher};
+use qvd_auth::Hasher;
+use qvd_db::attempts::Attempts;
 use qvd_db::{Database, Listener};
 use qvd_model::TenantId;
 use qvd_runtime::config::Row;
@@ -24,22 +23,15 @@ pub(crate) struct App {
     pub(crate) database: Database,
     pub(crate) listener: Listener,
     pub(crate) hasher: Hasher,
-    pub(crate) backoff: Mutex<Backoff>,
-    pub(crate) started: Instant,
+    pub(crate) attempts: Attempts,
     pub(crate) tasks: Drain,
 }
 
 impl App {
     pub(crate) fn new(config: Config, database: Database, listener: Listener, tasks: Drain) -> Self {
-        Self {
-            config,
-            database,
-            listener,
-            hasher: Hasher::new(PARALLEL_CHECKS),
-            backoff: Mutex::default(),
-            started: Instant::now(),
-            tasks,
-        }
+        let (attempts, counting) = Attempts::new(database.clone(), tasks.token().clone());
+        tasks.spawn(counting);
+        Self { config, database, listener, hasher: Hasher::new(PARALLEL_CHECKS), attempts, tasks }
     }
 
     /// Reads the rows of the database into the configuration.
@@ -57,11 +49,6 @@ impl App {
         let values = self.config.now();
         let clock = Clock::now(Zone::named(&values.text("api.timezone")?)?);
         Ok(Rules { case_sensitive: values.flag("model.user.login.case-sensitive")?, clock })
-    }
-
-    /// Works on the record of failed logins.
-    pub(crate) fn with_backoff<T>(&self, work: impl FnOnce(&mut Backoff) -> T) -> T {
-        work(&mut self.backoff.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

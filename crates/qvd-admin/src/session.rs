@@ -2,9 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use qvd_auth::{Admission, Verdict, fresh_token, normalize, token_digest};
+use qvd_auth::{Verdict, fresh_token, normalize, token_digest};
 use qvd_db::admin::audit::{self, Record};
 use qvd_db::admin::identity::{self, Administrator};
+use qvd_db::attempts::Admission;
 use qvd_logic::roles::Rules;
 use qvd_model::action::Status;
 use serde::{Deserialize, Serialize};
@@ -95,28 +96,26 @@ async fn log_in(
 ) -> Result<Known, Refusal> {
     let peer = origin.peer;
     let tenant = envelope.tenant.as_deref();
-    let account = format!("{login}@{}", tenant.unwrap_or_default());
-    let admission = app.with_backoff(|b| b.admit(peer.address(), &account, app.started.elapsed()));
-    match admission {
-        Admission::After(wait) => tokio::time::sleep(wait).await,
+    // Spellings of one name are one account.
+    let spelling = |text: &str| normalize(text, false);
+    let account = format!("administrator {}@{}", spelling(login), spelling(tenant.unwrap_or_default()));
+    let attempt = match app.attempts.enter(peer.address(), Some(&account)).await? {
+        Admission::Admitted(attempt) => attempt,
         Admission::Refused(wait) => {
             let seconds = wait.as_secs().max(1);
             return Err(Refusal::new(Status::TooManyAttempts).because(format!("wait {seconds} seconds")));
         }
-    }
+    };
     let outcome = authenticate(app, login, tenant, password).await;
+    match &outcome {
+        Ok(_) => attempt.succeeded().await?,
+        Err(refusal) if refusal.status() == Status::NotAuthenticated => attempt.failed().await?,
+        Err(_) => attempt.undecided(),
+    }
     let known = match outcome {
-        Ok(administrator) => {
-            app.with_backoff(|b| b.succeeded(peer.address(), &account));
-            open(app, administrator, peer).await
-        }
+        Ok(administrator) => open(app, administrator, peer).await,
         Err(refusal) => Err(refusal),
     };
-    if let Err(refusal) = &known
-        && refusal.status() == Status::NotAuthenticated
-    {
-        app.with_backoff(|b| b.failed(peer.address(), &account, app.started.elapsed()));
-    }
     let caller = known.as_ref().ok().map(|k| &k.caller);
     let name = caller.map_or(login, |c| c.name.as_str());
     let address = peer.text();

@@ -1,16 +1,14 @@
-//! Password hashes, back-off and the chain of authentication plug-ins.
+//! Password hashes and the chain of authentication plug-ins.
 //!
 //! The router hands in what the client sent and what the user's row holds; this crate answers with a decision
 //! and with effects (a hash to store), and never talks to the database itself. Default is to deny.
 
-mod backoff;
 mod chain;
 mod legacy;
 mod login;
 mod password;
 mod token;
 
-pub use backoff::{Admission, Backoff};
 pub use chain::{Chain, Decision, UnknownPlugin};
 pub use legacy::{is_legacy_hash, legacy_hash};
 pub use login::{Login, normalize};

@@ -4,6 +4,7 @@
 //! against the migrated schema. Multi-statement changes run through [`Database::transaction`].
 
 pub mod admin;
+pub mod attempts;
 pub mod cluster;
 pub mod commands;
 pub mod configs;
@@ -32,7 +33,8 @@ pub use tls::Tls;
 /// Every statement of this crate by module, for the tests that prepare them all and check who may run them.
 pub fn statements() -> impl Iterator<Item = (&'static str, Sql)> {
     let of = |module, statements: &'static [Sql]| statements.iter().map(move |sql| (module, *sql));
-    of("commands", commands::ALL)
+    of("attempts", attempts::ALL)
+        .chain(of("commands", commands::ALL))
         .chain(of("cluster", cluster::ALL))
         .chain(of("configs", configs::ALL))
         .chain(of("database", database::ALL))

@@ -10,3 +10,4 @@ pub mod lifecycle;
 pub mod placement;
 pub mod roles;
 pub mod session;
+pub mod throttle;

@@ -29,6 +29,7 @@ mod stream;
 mod watch;
 mod work;
 
+use qvd_db::attempts::Attempts;
 use qvd_db::{Database, Listener, Settings};
 use qvd_runtime::signals::Orders;
 use qvd_runtime::{Config, Drain};
@@ -96,9 +97,11 @@ async fn serve(config: Config, prepared: Prepared, socket: TcpListener, orders: 
     let Prepared { database, settings } = prepared;
     let loops = Drain::new(CancellationToken::new());
     let (listener, listening) = Listener::new(&settings, loops.token().clone());
-    let parts = Parts { config, database, listener, connections: Drain::new(stop.clone()) };
+    let (attempts, counting) = Attempts::new(database.clone(), loops.token().clone());
+    let parts = Parts { config, database, listener, attempts, connections: Drain::new(stop.clone()) };
     let router = Router::new(parts).await?;
     loops.spawn(listening);
+    loops.spawn(counting);
     watch::start(&router, &loops);
     watch::forget_dead(&router).await;
     info!(instance = router.instance.id(), address = ?socket.local_addr().ok(), "serving");

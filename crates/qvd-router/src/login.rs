@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use qvd_auth::{Admission, Chain, Decision, Login, normalize, token_digest};
+use qvd_auth::{Chain, Decision, Login, normalize, token_digest};
+use qvd_db::attempts::Admission;
 use qvd_db::events::{self, Actor, Event};
 use qvd_db::router::{self, User};
 use qvd_model::event::ObjectKind;
@@ -51,26 +52,37 @@ pub(crate) async fn authenticate(
     let (account, tenant) = match &credentials {
         Credentials::Basic { login, .. } if login.len() > MAX_LOGIN => return Err(refusal::login_rejected()),
         Credentials::Basic { login, .. } => named(&router.config.now(), &text(login))?,
-        // Nobody guesses 256 bits; whoever tries is slowed down all the same.
         Credentials::Bearer { .. } => ("bearer".to_owned(), String::new()),
     };
     let name = format!("{account}@{tenant}");
-    match router.with_backoff(|backoff, now| backoff.admit(address, &name, now)) {
-        Admission::After(wait) if wait.is_zero() => {}
-        Admission::After(wait) => tokio::time::sleep(wait).await,
+    let database = |error| refusal::internal(&refusal::of_database(&error));
+    // Nobody guesses 256 bits; whoever tries is slowed down all the same, but not everybody who has a token with him.
+    let claimed =
+        matches!(credentials, Credentials::Basic { .. }).then(|| format!("user {}", normalize(&name, false)));
+    let attempt = match router.attempts.enter(address, claimed.as_deref()).await.map_err(database)? {
+        Admission::Admitted(attempt) => attempt,
         Admission::Refused(wait) => return Err(slow_down(wait.as_secs())),
-    }
+    };
     router.counting.add(|c| c.auth_attempts += 1);
-    let found = match &credentials {
-        Credentials::Basic { password, .. } => by_password(router, &account, &tenant, password).await?,
-        Credentials::Bearer { token } => by_token(router, &text(token)).await?,
+    let outcome = match &credentials {
+        Credentials::Basic { password, .. } => by_password(router, &account, &tenant, password).await,
+        Credentials::Bearer { token } => by_token(router, &text(token)).await,
     };
-    let Some(found) = found else {
-        router.with_backoff(|backoff, now| backoff.failed(address, &name, now));
-        info!(%address, account = name, "login rejected");
-        return Err(refusal::login_rejected());
+    let found = match outcome {
+        Ok(Some(found)) => {
+            attempt.succeeded().await.map_err(database)?;
+            found
+        }
+        Ok(None) => {
+            attempt.failed().await.map_err(database)?;
+            info!(%address, account = name, "login rejected");
+            return Err(refusal::login_rejected());
+        }
+        Err(reply) => {
+            attempt.undecided();
+            return Err(reply);
+        }
     };
-    router.with_backoff(|backoff, _| backoff.succeeded(address, &name));
     router.counting.add(|c| c.auth_ok += 1);
     info!(%address, user = found.user.id.0, login = found.user.login, "logged in");
     Ok(Identity {

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use qvd_auth::{Backoff, Hasher};
+use qvd_auth::Hasher;
+use qvd_db::attempts::Attempts;
 use qvd_db::events::Actor;
 use qvd_db::hosts::Host;
 use qvd_db::router::{self, Ending, Session, Standing};
@@ -42,6 +43,7 @@ pub(crate) struct Parts {
     pub(crate) config: Config,
     pub(crate) database: Database,
     pub(crate) listener: Listener,
+    pub(crate) attempts: Attempts,
     pub(crate) connections: Drain,
 }
 
@@ -63,14 +65,13 @@ pub(crate) struct Router {
     pub(crate) ending: CancellationToken,
     own: ArcSwap<Own>,
     tls: ArcSwap<Option<ServerTls>>,
-    backoff: Mutex<Backoff>,
-    started: Instant,
+    pub(crate) attempts: Attempts,
     waiting: Mutex<HashMap<IpAddr, u32>>,
 }
 
 impl Router {
     pub(crate) async fn new(parts: Parts) -> Result<Arc<Self>, Error> {
-        let Parts { config, database, listener, connections } = parts;
+        let Parts { config, database, listener, attempts, connections } = parts;
         let values = config.now();
         let parallel = std::thread::available_parallelism().map_or(2, usize::from);
         let router = Self {
@@ -82,8 +83,7 @@ impl Router {
             rows: Arc::default(),
             counting: Counting::default(),
             hasher: Hasher::new(parallel),
-            backoff: Mutex::default(),
-            started: Instant::now(),
+            attempts,
             waiting: Mutex::default(),
             ending: CancellationToken::new(),
             config,
@@ -147,12 +147,6 @@ impl Router {
             }
             Err(error) => warn!("TLS stays as it is: {error}"),
         }
-    }
-
-    /// Works on the record of failed logins; time counts from the router's start.
-    pub(crate) fn with_backoff<T>(&self, work: impl FnOnce(&mut Backoff, Duration) -> T) -> T {
-        let now = self.started.elapsed();
-        work(&mut self.backoff.lock().unwrap_or_else(PoisonError::into_inner), now)
     }
 
     pub(crate) fn actor(&self) -> Actor {

@@ -30,7 +30,7 @@ const CORRECTED: [(&str, &str, &str); 2] = [
 ];
 
 /// Relations that only we have.
-const OWN: [&str; 3] = ["table events", "table migrations", "sequence events_id_seq"];
+const OWN: [&str; 4] = ["table events", "table login_failures", "table migrations", "sequence events_id_seq"];
 
 /// Columns at the end of documented tables that only we have.
 const CREATION: [&str; 3] = [

@@ -7,6 +7,7 @@
     reason = "a failed test says where it failed"
 )]
 
+mod attempts;
 mod base;
 mod cluster;
 mod deployment;

@@ -22,8 +22,8 @@ fn runs(role: &str, module: &str, statement: &str) -> bool {
         ("qvd_node", "node" | "cluster") => true,
         ("qvd_node", "hosts") => OWN_HOST.contains(&statement),
         ("qvd_node" | "qvd_l7r", "configs") => statement == "read the configuration",
-        ("qvd_l7r", "router" | "placement" | "commands") => true,
-        ("qvd_api", "admin" | "placement" | "commands" | "configs") => true,
+        ("qvd_l7r", "router" | "placement" | "commands" | "attempts") => true,
+        ("qvd_api", "admin" | "placement" | "commands" | "configs" | "attempts") => true,
         _ => false,
     }
 }
@@ -87,6 +87,7 @@ async fn no_daemon_may_do_what_is_not_its_business() {
                 "SELECT * FROM session",
                 "SELECT * FROM ssl_configs",
                 "SELECT * FROM user_tokens",
+                "DELETE FROM login_failures",
                 "INSERT INTO configs (tenant_id, key, value) VALUES (-1, 'k', 'v')",
                 "UPDATE vms SET name = 'x'",
                 "UPDATE dis SET path = 'x'",
