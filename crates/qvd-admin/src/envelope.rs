@@ -36,6 +36,8 @@ pub struct Envelope {
     pub sid: Option<String>,
     /// A disk image.
     pub id: Option<i32>,
+    /// Where an image is downloaded from.
+    pub url: Option<String>,
     /// Bytes of a file that will be sent.
     pub length: Option<u64>,
     /// Its sha256.
@@ -127,6 +129,7 @@ impl Envelope {
             None => None,
             Some(id) => Some(i32::try_from(id).map_err(|_| Refusal::about(Status::WrongType, "id"))?),
         };
+        envelope.url = text("url", members.remove("url"))?.map(unquoted);
         envelope.length = match number(members.remove("length"))? {
             None => None,
             Some(length) => {
@@ -154,6 +157,11 @@ fn text(name: &str, value: Option<Value>) -> Result<Option<String>, Refusal> {
         Some(Value::Number(number)) => Ok(Some(number.to_string())),
         Some(_) => Err(Refusal::about(Status::WrongType, name)),
     }
+}
+
+/// The text of a JSON string: the console quotes addresses.
+fn unquoted(given: String) -> String {
+    serde_json::from_str(&given).unwrap_or(given)
 }
 
 /// A sha256, in lower case.

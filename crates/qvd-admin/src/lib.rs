@@ -15,6 +15,7 @@ pub mod clock;
 pub mod envelope;
 mod error;
 mod execute;
+mod fetch;
 mod http;
 mod images;
 mod record;

@@ -6,6 +6,8 @@
 
 pub mod chart;
 pub mod cluster;
+pub mod fetching;
+pub mod layers;
 pub mod lifecycle;
 pub mod placement;
 pub mod roles;

@@ -3,10 +3,12 @@
 //! The relay never looks at what it copies: after the upgrade a connection has left HTTP for good.
 
 pub mod certificate;
+mod client;
 pub mod duplex;
 pub mod link;
 pub mod sockets;
 pub mod tls;
 
+pub use client::ClientTls;
 pub use duplex::{Duplex, Ended, Side, Traffic};
 pub use tls::{ServerTls, TlsError, TlsMaterial};

@@ -8,13 +8,14 @@ use axum::extract::multipart::Field;
 use axum::extract::{FromRequest, Multipart, Request as HttpRequest, State};
 use axum::http::{Method, header};
 use axum::response::Response;
+use qvd_logic::fetching::Target;
 use qvd_model::action::{Action, Object, Status, Verb, action_for};
 use serde_json::json;
 
 use super::{Call, MAX_ENVELOPE, Outcome, admit, answer, cookie, origin, parameters, pieces, read};
 use crate::app::App;
 use crate::envelope::Envelope;
-use crate::images::{import, publish as publication, upload as receiving};
+use crate::images::{download as downloading, import, publish as publication, upload as receiving};
 use crate::refusal::Refusal;
 use crate::session::Origin;
 
@@ -31,7 +32,42 @@ pub(super) async fn staging(State(app): State<Arc<App>>, request: HttpRequest) -
     let outcome = async {
         let call = read(request).await?;
         let (request, session) = admit(&app, &call, Some(creation()?)).await?;
-        Ok((import::from_staging(&app, request).await?, session))
+        Ok((import::from_staging(&app, request, false).await?, session))
+    };
+    answer::respond(outcome.await)
+}
+
+/// Makes an image of that of a container, which lies in the staging directory as an archive.
+pub(super) async fn docker(State(app): State<Arc<App>>, request: HttpRequest) -> Response {
+    let outcome = async {
+        let call = read(request).await?;
+        let (request, session) = admit(&app, &call, Some(creation()?)).await?;
+        let made = import::from_staging(&app, request, true).await.map_err(|refusal| match refusal.status() {
+            Status::NotInStaging | Status::WrongArgumentValue => refusal.because(
+                "registries are not asked: save the image as an archive (docker save, or skopeo copy to oci-archive:) \
+                 into the staging directory, and give the name of that file",
+            ),
+            _ => refusal,
+        });
+        Ok((made?, session))
+    };
+    answer::respond(outcome.await)
+}
+
+pub(super) async fn download(State(app): State<Arc<App>>, request: HttpRequest) -> Response {
+    let outcome = async {
+        let mut call = read(request).await?;
+        let url = call.envelope.url.clone().filter(|url| !url.is_empty());
+        let url = url.ok_or_else(|| Refusal::about(Status::MissingArgument, "url"))?;
+        // The last part of the address is its name, unless there is a better one.
+        if let Some(name) = url.parse::<Target>().ok().as_ref().and_then(Target::file_name) {
+            let named = call.envelope.arguments.get("disk_image").is_some_and(|given| given != "");
+            if !named {
+                call.envelope.arguments.insert("disk_image".to_owned(), json!(name));
+            }
+        }
+        let (request, session) = admit(&app, &call, Some(creation()?)).await?;
+        Ok((downloading::from_url(&app, request, &url).await?, session))
     };
     answer::respond(outcome.await)
 }

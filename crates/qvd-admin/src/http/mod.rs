@@ -44,6 +44,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/ws", any(live::open))
         .route("/api/ws/", any(live::open))
         .route("/api/di/staging", post(images::staging))
+        .route("/api/di/docker", post(images::docker))
+        .route("/api/di/download", post(images::download))
         .route("/api/di/upload", post(images::upload))
         .route("/api/di/upload/{id}", get(pieces::tell).patch(pieces::add).delete(pieces::give_up))
         .route("/api/di/publish", post(images::publish))

@@ -195,21 +195,7 @@ fn measured(mut response: Response, there: u64, length: Option<u64>) -> Response
 }
 
 fn refused(refusal: Refusal, there: Option<u64>) -> Response {
-    let status = match refusal.status() {
-        Status::NotAuthenticated | Status::SessionExpired => StatusCode::UNAUTHORIZED,
-        Status::ActionNotAllowed | Status::ArgumentNotAllowed => StatusCode::FORBIDDEN,
-        Status::UploadUnknown => StatusCode::NOT_FOUND,
-        Status::WrongOffset => StatusCode::CONFLICT,
-        Status::UploadBusy => StatusCode::LOCKED,
-        Status::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        Status::WrongType => StatusCode::BAD_REQUEST,
-        Status::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
-        Status::DatabaseAway => StatusCode::SERVICE_UNAVAILABLE,
-        Status::Internal | Status::UploadNotMoved | Status::ImagesMissing => {
-            StatusCode::INTERNAL_SERVER_ERROR
-        }
-        _ => StatusCode::UNPROCESSABLE_ENTITY,
-    };
+    let status = StatusCode::from_u16(refusal.status().http()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = answer::respond(Err(refusal));
     *response.status_mut() = status;
     match there {

@@ -16,10 +16,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::incoming::{self, Held};
+use super::prepare::{Prepared, prepare, put};
 use super::publish::publish_in;
-use super::{files, staging};
+use super::{download, files, staging};
 use crate::app::App;
 use crate::execute::{New, Reply, Request, create_in};
+use crate::fetch::Fetched;
 use crate::record::Circumstances;
 use crate::refusal::{Doing, Refusal};
 use crate::session::internal;
@@ -29,16 +31,43 @@ const PROGRESS: Duration = Duration::from_millis(700);
 /// How much is copied at a time.
 const CHUNK: usize = 1 << 20;
 
-/// Makes an image of a file of the staging directory. Answers when the row is there; the copy goes on.
-pub(crate) async fn from_staging(app: &Arc<App>, request: Arc<Request>) -> Result<Reply, Refusal> {
+/// Where the file of an image comes from.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// A file of the staging directory.
+    Staging(PathBuf),
+    /// Somewhere else; it has begun to come.
+    Elsewhere(Box<Fetched>),
+}
+
+/// Makes an image of a file of the staging directory. Answers when the row is there; the copy goes on. A `container`
+/// image is one for certain, otherwise its content tells.
+pub(crate) async fn from_staging(
+    app: &Arc<App>,
+    request: Arc<Request>,
+    container: bool,
+) -> Result<Reply, Refusal> {
     let given = disk_image(&request)?;
     files::images(app).await?;
     let (source, name) = staging::find(app, &given).await?;
     storage::recognize(&source).await.map_err(refusal)?;
-    let image = create(app, request.clone(), &name).await?;
+    if container && !storage::is_container_image(&source).await.map_err(refusal)? {
+        return Err(Refusal::about(Status::NotAnImage, name).because("it is not the image of a container"));
+    }
+    begin(app, request, &name, Source::Staging(source)).await
+}
+
+/// Makes the row of an image; its file comes in the background.
+pub(super) async fn begin(
+    app: &Arc<App>,
+    request: Arc<Request>,
+    name: &str,
+    source: Source,
+) -> Result<Reply, Refusal> {
+    let image = create(app, request.clone(), name).await?;
     let (app2, circumstances, id) = (app.clone(), request.circumstances.clone(), image.id);
     app.tasks.spawn(async move {
-        let outcome = copy_in(&app2, &image, &source).await;
+        let outcome = bring_in(&app2, &image, source).await;
         settle(&app2, &circumstances, &image, outcome).await;
     });
     Ok(Reply::created(id))
@@ -50,7 +79,7 @@ pub(super) async fn from_upload(
     request: Arc<Request>,
     received: Held,
     name: &str,
-    checked: storage::Image,
+    checked: Prepared,
 ) -> Result<Reply, Refusal> {
     let images = files::images(app).await?;
     let image = match create(app, request.clone(), name).await {
@@ -63,10 +92,12 @@ pub(super) async fn from_upload(
             return Err(refusal);
         }
     };
-    let moved = received.place(&images.join(&image.name));
-    let outcome = moved
-        .map(|()| checked)
-        .map_err(|e| Refusal::about(Status::UploadNotMoved, name).because(e.to_string()));
+    let other = checked.is_other();
+    let moved = checked.place(&images.join(&image.name), |target| received.place(target));
+    if other || moved.is_err() {
+        received.discard();
+    }
+    let outcome = moved.map_err(|e| Refusal::about(Status::UploadNotMoved, name).because(e.to_string()));
     let failed = outcome.as_ref().err().map(|r| (r.status(), r.to_string()));
     settle(app, &request.circumstances, &image, outcome).await;
     match failed {
@@ -110,39 +141,38 @@ async fn create(app: &App, request: Arc<Request>, name: &str) -> Result<Identity
     }
 }
 
-/// Copies the file beside its place, checks it, and renames it.
-async fn copy_in(app: &Arc<App>, image: &Identity, source: &Path) -> Result<storage::Image, Refusal> {
+/// Brings the file beside its place, checks it, and renames it.
+async fn bring_in(app: &Arc<App>, image: &Identity, source: Source) -> Result<storage::Image, Refusal> {
     let images = files::images(app).await?;
     let part = files::part(&images, &image.name);
     let (done, progress) = watch::channel(0.0_f32);
     let teller = tell_progress(app.clone(), image.id, progress);
-    let stop = app.tasks.token().clone();
-    let (from, to) = (source.to_owned(), part.clone());
-    let copying = tokio::task::spawn_blocking(move || copy(&from, &to, &stop, &done));
-    let (copied, ()) = tokio::join!(copying, teller);
-    let outcome = match copied {
-        Ok(Ok(lock)) => {
-            let checked = storage::verify(&part).await.map_err(refusal);
-            let placed = match checked {
-                Ok(checked) => match fs::rename(&part, images.join(&image.name)).await {
-                    Ok(()) => Ok(checked),
-                    Err(e) => Err(Refusal::about(Status::CopyFailed, &image.name).because(e.to_string())),
-                },
-                Err(refusal) => Err(refusal),
-            };
-            drop(lock);
-            placed
-        }
-        Ok(Err(error)) => Err(copy_refusal(&image.name, &error)),
-        Err(panicked) => Err(Refusal::about(Status::Internal, &image.name).because(panicked.to_string())),
+    let work = async {
+        let done = Arc::new(done);
+        // The lock shows that somebody is at it.
+        let _lock = match source {
+            Source::Staging(from) => {
+                let (stop, to, done) = (app.tasks.token().clone(), part.clone(), done.clone());
+                let copied = tokio::task::spawn_blocking(move || copy(&from, &to, &stop, &done)).await;
+                copied.map_err(internal)?.map_err(|error| copy_refusal(&image.name, &error))?
+            }
+            Source::Elsewhere(coming) => download::write(app, *coming, &part, &done).await?,
+        };
+        let converted = move |share: f32| {
+            done.send_replace(share);
+        };
+        let prepared = prepare(app, &part, &image.name, None, converted).await?;
+        let target = images.join(&image.name);
+        let placed = prepared.place(&target, |target| put(&part, target));
+        placed.map_err(|error| copy_refusal(&image.name, &error))
     };
-    if outcome.is_err() {
-        discard(&part).await;
-    }
+    let (outcome, ()) = tokio::join!(work, teller);
+    // After a success it is there only if something else was made of it.
+    discard(&part).await;
     outcome
 }
 
-fn copy_refusal(name: &str, error: &io::Error) -> Refusal {
+pub(super) fn copy_refusal(name: &str, error: &io::Error) -> Refusal {
     let status = match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Status::NoSpace,
         _ => Status::CopyFailed,
@@ -274,6 +304,7 @@ pub(super) fn refusal(error: qvd_hypervisor::Error) -> Refusal {
         Error::ImageDamaged { image, found } => {
             Refusal::about(Status::ImageDamaged, file_name(image)).because(found.clone())
         }
+        Error::Storage { source, .. } => copy_refusal("", source).because(error.to_string()),
         _ => Refusal::new(Status::CopyFailed).because(error.to_string()),
     }
 }

@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 use tracing::{debug, warn};
 
+use super::prepare::put;
 use crate::caller::Caller;
 use crate::refusal::Refusal;
 use crate::session::internal;
@@ -185,13 +186,11 @@ impl Held {
     }
 
     /// Puts the part where it belongs, for good.
-    pub(crate) fn place(self, target: &Path) -> io::Result<()> {
+    pub(crate) fn place(&self, target: &Path) -> io::Result<()> {
         self.file.sync_all()?;
-        fs::rename(&self.place.part, target)?;
-        if let Some(directory) = target.parent() {
-            File::open(directory)?.sync_all()?;
-        }
-        remove(&self.place.about)
+        // First: after the renaming the next one may begin here.
+        remove(&self.place.about)?;
+        put(&self.place.part, target)
     }
 
     /// Removes it with its description.

@@ -7,13 +7,13 @@ use axum::body::Bytes;
 use axum::extract::multipart::Field;
 use futures_util::Stream;
 use nix::sys::statvfs::statvfs;
-use qvd_hypervisor::storage;
 use qvd_model::action::Status;
 use serde_json::{Map, Value};
 
 use super::files;
-use super::import::{self, refusal};
+use super::import;
 use super::incoming::{Announced, Held, Place};
+use super::prepare::prepare;
 use crate::app::App;
 use crate::execute::{Reply, Request, osf_of};
 use crate::refusal::Refusal;
@@ -162,12 +162,7 @@ async fn finish(
 ) -> Result<Reply, Refusal> {
     let inner = app.clone();
     let work = app.tasks.spawn(async move {
-        let checked = storage::verify(held.part()).await.map_err(|error| renamed(refusal(error), &name));
-        let checked = checked.and_then(|image| match sha256 {
-            Some(wanted) if wanted != image.sha256 => Err(Refusal::about(Status::ChecksumDiffers, &name)
-                .because(format!("its sha256 is {}, and {wanted} was announced", image.sha256))),
-            _ => Ok(image),
-        });
+        let checked = prepare(&inner, held.part(), &name, sha256.as_deref(), |_| ()).await;
         match logged(&inner, &request, checked).await {
             Ok(checked) => import::from_upload(&inner, request, held, &name, checked).await,
             Err(refusal) => {
@@ -193,12 +188,4 @@ fn room(part: &Path, there: u64) -> Result<u64, Refusal> {
     #[allow(clippy::useless_conversion, reason = "their width depends on the machine")]
     let (blocks, size) = (u64::from(free.blocks_available()), u64::from(free.fragment_size()));
     Ok(blocks.saturating_mul(size).saturating_add(there))
-}
-
-/// The part has a name of its own; people know the file by another.
-fn renamed(refusal: Refusal, name: &str) -> Refusal {
-    match refusal {
-        Refusal::Known { status, info, .. } => Refusal::Known { status, object: Some(name.to_owned()), info },
-        other => other,
-    }
 }

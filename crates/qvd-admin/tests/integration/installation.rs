@@ -64,7 +64,7 @@ impl Installation {
              api.url = https://127.0.0.1:0/\napi.socket = {dir}/api.sock\n\
              path.api.ssl.cert = {dir}/cert.pem\npath.api.ssl.key = {dir}/key.pem\n\
              path.storage.images = {dir}/images\npath.storage.staging = {dir}/staging\n\
-             path.wat = {dir}/wat\n\
+             path.wat = {dir}/wat\napi.download.ca = {dir}/cert.pem\n\
              vm.network.ip.start = 10.3.15.50\nvm.network.netmask = 24\n",
             cluster.socket_directory().display(),
             dir = dir.path().display(),

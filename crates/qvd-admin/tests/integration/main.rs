@@ -13,6 +13,8 @@ mod audit;
 mod bad_input;
 mod codes;
 mod console;
+mod containers;
+mod downloads;
 mod files;
 mod images;
 mod installation;

@@ -107,7 +107,7 @@ async fn a_cut_upload_goes_on_also_in_the_next_process() {
     let (status, refused) = it.piece(&location, (1 << 20) + 1, b"x").await;
     assert_eq!((status, refused["status"].as_i64()), (409, Some(9023)), "{refused}");
     let wrong = it.raw("PATCH", &location, &[("upload-offset", "1048576")], b"x").await;
-    assert_eq!((wrong.0, wrong.1["status"].as_i64()), (400, Some(6310)));
+    assert_eq!((wrong.0, wrong.1["status"].as_i64()), (422, Some(6310)));
 
     // The server is another one meanwhile; whoever announces the same file again is told how far it is.
     let it = it.restarted().await;

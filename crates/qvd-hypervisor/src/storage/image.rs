@@ -160,12 +160,8 @@ pub(super) fn kind(file: &mut File, path: &Path) -> Result<Kind, Error> {
     file.seek(SeekFrom::Start(0)).map_err(Error::storage("read", path))?;
     let compression = match head.as_slice() {
         [b'Q', b'F', b'I', 0xfb, ..] => return Ok(Kind::Qcow2),
-        [0x1f, 0x8b, ..] => Compression::Gzip,
-        [b'B', b'Z', b'h', ..] => Compression::Bzip2,
-        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Compression::Xz,
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => Compression::Zstd,
         [] => return Err(invalid("it is empty")),
-        _ => Compression::None,
+        head => compression(head),
     };
     let inner = {
         let mut reader = decoder(compression, Box::new(&mut *file)).map_err(Error::storage("read", path))?;
@@ -175,7 +171,18 @@ pub(super) fn kind(file: &mut File, path: &Path) -> Result<Kind, Error> {
     if is_tar(&inner) { Ok(Kind::Tar(compression)) } else { Err(invalid("it is not a tar archive")) }
 }
 
-fn head(reader: impl Read) -> io::Result<Vec<u8>> {
+/// How something that begins like this is compressed.
+pub(super) const fn compression(head: &[u8]) -> Compression {
+    match head {
+        [0x1f, 0x8b, ..] => Compression::Gzip,
+        [b'B', b'Z', b'h', ..] => Compression::Bzip2,
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Compression::Xz,
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => Compression::Zstd,
+        _ => Compression::None,
+    }
+}
+
+pub(super) fn head(reader: impl Read) -> io::Result<Vec<u8>> {
     let mut head = Vec::with_capacity(HEAD);
     reader.take(HEAD as u64).read_to_end(&mut head)?;
     Ok(head)

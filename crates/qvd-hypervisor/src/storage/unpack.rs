@@ -47,10 +47,10 @@ impl Default for Limits {
 }
 
 /// Devices that give nothing away: type, major, minor.
-const HARMLESS: [(u32, u32); 7] = [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 2)];
+pub(super) const HARMLESS: [(u32, u32); 7] = [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 2)];
 
 /// Prefix of extended attributes in PAX headers.
-const PAX_XATTR: &[u8] = b"SCHILY.xattr.";
+pub(super) const PAX_XATTR: &[u8] = b"SCHILY.xattr.";
 
 /// Size of a piece that is copied at once, and left as a hole when it is all zeros.
 const PIECE: usize = 64 * 1024;
@@ -442,13 +442,13 @@ fn decorate(file: &File, attributes: &Attributes) -> io::Result<()> {
 }
 
 /// Attributes that belong to the desktop; `trusted.*` and overlayfs's own would act on the node.
-fn is_kept(name: &[u8]) -> bool {
+pub(super) fn is_kept(name: &[u8]) -> bool {
     name == b"security.capability"
         || name.starts_with(b"system.posix_acl_")
         || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
 }
 
-fn device<R: Read>(entry: &Entry<'_, R>) -> (u32, u32) {
+pub(super) fn device<R: Read>(entry: &Entry<'_, R>) -> (u32, u32) {
     let number = |found: io::Result<Option<u32>>| found.ok().flatten().unwrap_or(u32::MAX);
     (number(entry.header().device_major()), number(entry.header().device_minor()))
 }

@@ -36,6 +36,7 @@ statuses! {
     NotInStaging = 2240, "The file is not in the staging directory";
     NoFilePart = 2250, "The upload contains no file";
     UploadNotMoved = 2251, "The uploaded file could not be put into the images directory";
+    DownloadFailed = 2260, "The file could not be downloaded";
     FileUnreadable = 2270, "The file cannot be read on the server";
     ImageNotFound = 2290, "There is no such disk image";
     NotAuthenticated = 3200, "Login, password or tenant is wrong, or you are not logged in";
@@ -105,6 +106,7 @@ statuses! {
     ChecksumDiffers = 9021, "The file is not the one that was announced";
     UploadUnknown = 9022, "There is no such upload";
     WrongOffset = 9023, "The upload goes on at another place";
+    AddressNotAllowed = 9024, "The address may not be downloaded from";
 }
 
 impl Status {
@@ -175,7 +177,8 @@ impl Status {
             | Self::NotInStaging
             | Self::NotAnImage
             | Self::ImageDamaged
-            | Self::ChecksumDiffers => 422,
+            | Self::ChecksumDiffers
+            | Self::AddressNotAllowed => 422,
             Self::TooManyAttempts => 429,
             Self::Internal
             | Self::CopyFailed
@@ -185,6 +188,7 @@ impl Status {
             | Self::FileUnreadable
             | Self::SessionNotExtended
             | Self::LogoutFailed => 500,
+            Self::DownloadFailed => 502,
             Self::DatabaseAway | Self::NoHost => 503,
             Self::NoSpace => 507,
         }

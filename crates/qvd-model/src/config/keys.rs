@@ -36,6 +36,8 @@ const fn later(
 /// Every registered key, sorted by name; one line each, so that it reads as the table it is.
 #[rustfmt::skip]
 pub const KEYS: &[Key] = &[
+    key("api.download.allow", Some(""), Kind::Text, Scope::Global, "Hosts that images may be downloaded from, with spaces between: names, `*.domain`, addresses, networks, each for https unless http:// stands before it; what is not public has to be named by its address, too. Empty for none."),
+    key("api.download.ca", Some(""), Kind::Text, Scope::File, "Authorities (PEM) that certificates of such hosts come from; empty for those of the system."),
     later("api.group", Some("qvd"), Kind::Text, Scope::File, "Group that the API runs as."),
     key("api.log.enabled", Some("1"), Kind::Bool, Scope::Global, "Whether administrators with the permissions may read the log; 0 hides it from everybody."),
     key("api.log.level", Some("info"), Kind::Word(&["debug", "info", "warn", "error", "fatal"]), Scope::File, "Log threshold of the API."),
