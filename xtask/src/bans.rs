@@ -20,7 +20,8 @@ const BANNED: [(&str, &str); 10] = [
 ];
 
 /// Crates that may be there twice until the ones that bring the older version move on.
-const TWICE: [(&str, &str); 14] = [
+const TWICE: [(&str, &str); 15] = [
+    ("bit-set", "0.8 by jsonschema, in tests"),
     ("base64", "0.23 by rcgen's pem"),
     ("bit-vec", "0.9 by proptest"),
     ("block-buffer", "the older hash traits by argon2 and sha2 0.10"),

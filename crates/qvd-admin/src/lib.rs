@@ -36,6 +36,7 @@ use tracing::{info, warn};
 
 use crate::app::App;
 pub use crate::error::Error;
+pub use crate::http::v2::openapi::document as openapi;
 use crate::serve::Listeners;
 
 /// How long requests and imports may take to end when the service stops.

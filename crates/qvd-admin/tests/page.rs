@@ -144,3 +144,15 @@ fn check(name: &str, tables: Vec<(&str, String)>) {
         assert!(page == fresh, "{name}: run this test with UPDATE_PAGES=1; first difference: {different:?}");
     }
 }
+
+#[test]
+fn the_committed_document_is_that_of_the_registry() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/admin/openapi.json");
+    let fresh = serde_json::to_string_pretty(&qvd_admin::openapi()).unwrap() + "\n";
+    if std::env::var_os("UPDATE_PAGES").is_some() {
+        std::fs::write(&path, &fresh).unwrap();
+    }
+    let committed = std::fs::read_to_string(&path).unwrap();
+    let different = committed.lines().zip(fresh.lines()).find(|(old, new)| old != new);
+    assert!(committed == fresh, "run this test with UPDATE_PAGES=1; first difference: {different:?}");
+}

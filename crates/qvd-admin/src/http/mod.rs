@@ -6,7 +6,7 @@ mod files;
 mod images;
 mod live;
 mod pieces;
-mod v2;
+pub(crate) mod v2;
 
 use std::sync::Arc;
 

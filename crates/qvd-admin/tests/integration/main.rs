@@ -19,11 +19,14 @@ mod files;
 mod images;
 mod installation;
 mod live;
+mod openapi;
 mod permissions;
 mod properties;
 mod role_model;
 mod roles;
 mod sessions;
+#[path = "../shapes/mod.rs"]
+mod shapes;
 mod uploads;
 mod v2;
 mod walk_through;

@@ -175,6 +175,7 @@ impl Status {
             | Self::TenantsDiffer
             | Self::SoftAfterHard
             | Self::NotInStaging
+            | Self::FileUnreadable
             | Self::NotAnImage
             | Self::ImageDamaged
             | Self::ChecksumDiffers
@@ -185,7 +186,6 @@ impl Status {
             | Self::ImagesMissing
             | Self::StagingMissing
             | Self::UploadNotMoved
-            | Self::FileUnreadable
             | Self::SessionNotExtended
             | Self::LogoutFailed => 500,
             Self::DownloadFailed => 502,

@@ -4,6 +4,7 @@
 //! there on everything is the code of the older dialect. [`reply`] and [`problem`] say the outcome.
 
 mod cursor;
+pub(crate) mod openapi;
 mod problem;
 mod question;
 mod reply;
@@ -15,7 +16,7 @@ use axum::Router;
 use axum::extract::{Request as HttpRequest, State};
 use axum::http::{HeaderMap, HeaderValue, Method as HttpMethod, header};
 use axum::response::Response;
-use axum::routing::{any, delete, post};
+use axum::routing::{any, delete, get, post};
 use qvd_model::action::{Method, Operation, Status, Target, Verb, operations_at};
 
 use super::{Call, admit_bound, body_of, cookie, execute, origin};
@@ -34,6 +35,7 @@ pub(super) fn router() -> Router<Arc<App>> {
             "/api/v2/session",
             post(session::open).merge(delete(session::close)).fallback(session::neither),
         )
+        .route("/api/v2/openapi.json", get(openapi::serve))
         .route("/api/v2/{*path}", any(dispatch))
 }
 
