@@ -32,8 +32,6 @@ const KILL_LIMIT: Duration = Duration::from_secs(30);
 const HALT_LIMIT: Duration = Duration::from_secs(30);
 /// Pause between two attempts to write a state while the database is away.
 const PERSIST_PAUSE: Duration = Duration::from_secs(1);
-/// Limit of one ping while the desktop boots.
-const BOOT_PING_LIMIT: Duration = Duration::from_millis(200);
 /// Limit of a state whose own limit cannot be read.
 const FALLBACK_LIMIT: Duration = Duration::from_secs(60);
 
@@ -416,17 +414,20 @@ impl Desktop {
         if killed { Event::Crashed(text) } else { Event::Ended(text) }
     }
 
-    /// Pings the agent after a pause.
+    /// Pings the agent after a pause, and gives up what is not connected within `way`.
     pub fn ping_after(
         self: Arc<Self>,
         pause: Duration,
+        way: Option<Duration>,
     ) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> {
         Box::pin(async move {
             tokio::time::sleep(pause).await;
             let agent = self.agent().map_err(|failure| failure.to_string())?;
-            // A packet that comes before the desktop has its address is lost, and TCP would wait a second.
-            let limit = if self.inner().booted { self.rpc_limit() } else { BOOT_PING_LIMIT };
-            agent.ping(limit).await.map_err(|error| error.to_string())
+            let agent = match way {
+                Some(way) => agent.within(way),
+                None => agent,
+            };
+            agent.ping(self.rpc_limit()).await.map_err(|error| error.to_string())
         })
     }
 

@@ -268,7 +268,7 @@ impl Owner {
         match Patience::read(&self.desktop.node.config.now(), phase) {
             Ok(patience) => {
                 let pulse = Pulse::new(phase, patience);
-                self.ping = Some(self.desktop.clone().ping_after(pulse.pause()));
+                self.ping = Some(self.desktop.clone().ping_after(pulse.pause(), pulse.way()));
                 self.pulse = Some((pulse, Instant::now()));
             }
             Err(error) => warn!(vm = self.desktop.vm.0, "the agent is not watched: {error}"),
@@ -280,7 +280,7 @@ impl Owner {
         let now = Instant::now();
         let verdict = pulse.observe(answer, now.saturating_duration_since(*last));
         *last = now;
-        self.ping = Some(self.desktop.clone().ping_after(pulse.pause()));
+        self.ping = Some(self.desktop.clone().ping_after(pulse.pause(), pulse.way()));
         match verdict {
             Verdict::Alive => Some(Event::Alive),
             Verdict::Unknown => None,

@@ -6,9 +6,10 @@ use qvd_model::{Failure, FailureCode};
 use qvd_runtime::Values;
 use qvd_runtime::config::ConfigError;
 
-/// Asking starts this fast while a desktop boots, and slows down by half each time.
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const SLOWEST_PAUSE: Duration = Duration::from_secs(1);
+/// Pings of a desktop that boots begin this far apart, each a tenth further from the next one: whenever the agent is
+/// there, it is seen after about a tenth of the time that it took.
+const FIRST_BEAT: Duration = Duration::from_millis(10);
+const SLOWEST_BEAT: Duration = Duration::from_secs(1);
 
 /// How patient the node is with a silent agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +52,8 @@ pub struct Pulse {
     unanswered: u32,
     silent_for: Duration,
     pause: Duration,
+    /// From the begin of one ping to the next while the desktop boots.
+    beat: Duration,
 }
 
 impl Patience {
@@ -77,12 +80,21 @@ impl Pulse {
             Phase::Booting => Duration::ZERO,
             Phase::Running => patience.after_ok,
         };
-        Self { phase, patience, unanswered: 0, silent_for: Duration::ZERO, pause }
+        Self { phase, patience, unanswered: 0, silent_for: Duration::ZERO, pause, beat: FIRST_BEAT }
     }
 
     /// How long to wait before the next ping.
     pub const fn pause(&self) -> Duration {
         self.pause
+    }
+
+    /// How long the next ping may take to connect. An agent that was there before, on a busy machine, gets all the time
+    /// of a call.
+    pub const fn way(&self) -> Option<Duration> {
+        match self.phase {
+            Phase::Booting => Some(self.beat),
+            Phase::Running => None,
+        }
     }
 
     /// Takes the answer to a ping, or its absence, and the time since the previous one.
@@ -98,7 +110,12 @@ impl Pulse {
         self.silent_for = self.silent_for.saturating_add(passed);
         self.pause = match self.phase {
             Phase::Running => self.patience.after_error,
-            Phase::Booting => (self.pause.max(FIRST_PAUSE) * 3 / 2).min(SLOWEST_PAUSE),
+            Phase::Booting => {
+                let pinged = passed.saturating_sub(self.pause);
+                let pause = self.beat.saturating_sub(pinged);
+                self.beat = (self.beat * 11 / 10).min(SLOWEST_BEAT);
+                pause
+            }
         };
         if self.unanswered < self.patience.count || self.silent_for < self.patience.time {
             return Verdict::Unknown;
@@ -120,17 +137,43 @@ mod tests {
         after_error: Duration::from_secs(10),
     };
 
-    #[test]
-    fn a_booting_agent_is_asked_often_and_then_less() {
+    /// When the agent of a desktop that is reachable after `dark`, and has an agent after `ready`, is seen, and how
+    /// often it was asked until then.
+    fn seen(dark: Duration, ready: Duration) -> (Duration, u32) {
         let mut pulse = Pulse::new(Phase::Booting, PATIENCE);
-        assert_eq!(pulse.pause(), Duration::ZERO);
-        let mut pauses = Vec::new();
-        for _ in 0..20 {
-            pulse.observe(Err("refused".to_owned()), pulse.pause());
-            pauses.push(pulse.pause());
+        let mut now = Duration::ZERO;
+        for asked in 1.. {
+            let begun = now;
+            now += pulse.pause();
+            if now >= dark.max(ready) {
+                return (now, asked);
+            }
+            if now < dark {
+                now += pulse.way().unwrap();
+            }
+            pulse.observe(Err("refused".to_owned()), now - begun);
         }
-        assert_eq!(pauses[0], Duration::from_millis(30));
-        assert_eq!(pauses.last(), Some(&SLOWEST_PAUSE));
+        unreachable!("it is asked until it answers")
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn an_agent_is_seen_soon_after_it_is_there(dark in 0_u64..20_000, ready in 0_u64..20_000) {
+            let (dark, ready) = (Duration::from_millis(dark), Duration::from_millis(ready));
+            let (seen, asked) = seen(dark, ready);
+            let late = seen - dark.max(ready);
+            let allowed = FIRST_BEAT + dark.max(ready) / 9;
+            proptest::prop_assert!(late <= allowed.min(SLOWEST_BEAT), "{late:?} late");
+            proptest::prop_assert!(asked <= 80, "asked {asked} times");
+        }
+    }
+
+    #[test]
+    fn an_agent_that_was_there_gets_all_the_time_of_a_call() {
+        let mut pulse = Pulse::new(Phase::Booting, PATIENCE);
+        assert_eq!((pulse.pause(), pulse.way()), (Duration::ZERO, Some(FIRST_BEAT)));
+        pulse.observe(Ok(()), Duration::ZERO);
+        assert_eq!((pulse.pause(), pulse.way()), (PATIENCE.after_ok, None));
     }
 
     #[test]

@@ -27,12 +27,21 @@ pub struct Agent {
     pub port: u16,
     /// The secret of this start of the desktop; agents of existing images ignore it.
     pub secret: Option<SecretString>,
+    /// Longest time on the way to the agent; without one, as long as the whole call may take.
+    pub way: Option<Duration>,
 }
 
 impl Agent {
     /// The agent at this address.
     pub fn new(address: impl Into<IpAddr>, port: u16, secret: Option<SecretString>) -> Self {
-        Self { address: address.into(), port, secret }
+        Self { address: address.into(), port, secret, way: None }
+    }
+
+    /// Gives a call up that is not connected within `way`. A packet that comes before the desktop has its address is
+    /// lost, and TCP would wait a second before the next; whoever answers on a network of this node does so at once.
+    #[must_use]
+    pub fn within(self, way: Duration) -> Self {
+        Self { way: Some(way), ..self }
     }
 
     /// Whether the agent answers at all.
@@ -106,7 +115,7 @@ impl Agent {
         };
         let method = call.method().to_owned();
         let agent = self.socket();
-        let (status, body) = match tokio::time::timeout(limit, exchange(agent, &call)).await {
+        let (status, body) = match tokio::time::timeout(limit, self.exchange(&call)).await {
             Ok(response) => response?,
             Err(_) => return Err(AgentError::Timeout { agent, method, limit }),
         };
@@ -120,34 +129,43 @@ impl Agent {
         }
     }
 
-    fn socket(&self) -> SocketAddr {
-        SocketAddr::new(self.address, self.port)
-    }
-}
-
-/// One connection: the call, then the final answer to it, as status and body.
-async fn exchange(agent: SocketAddr, call: &Call) -> Result<(u16, Vec<u8>), AgentError> {
-    let lost = |source| AgentError::Lost { agent, source };
-    let not_http = |source| AgentError::NotHttp { agent, source };
-    let mut stream = TcpStream::connect(agent).await.map_err(|e| AgentError::connect(agent, e))?;
-    stream.write_all(&call.encode()).await.map_err(lost)?;
-    let mut parser = ResponseParser::new(MAX_BODY);
-    let mut buffer = vec![0; 4096];
-    loop {
-        let count = stream.read(&mut buffer).await.map_err(lost)?;
-        if count == 0 {
-            return match parser.finish() {
-                Ok(Some(Answer::Final(head, body))) => Ok((head.status, body)),
-                _ => Err(lost(std::io::ErrorKind::UnexpectedEof.into())),
-            };
-        }
-        parser.feed(buffer.get(..count).unwrap_or_default());
-        while let Some(answer) = parser.answer().map_err(not_http)? {
-            match answer {
-                Answer::Final(head, body) => return Ok((head.status, body)),
-                Answer::Switched(head) => return Ok((head.status, Vec::new())),
-                Answer::Interim(_) => {}
+    /// One connection: the call, then the final answer to it, as status and body.
+    async fn exchange(&self, call: &Call) -> Result<(u16, Vec<u8>), AgentError> {
+        let agent = self.socket();
+        let lost = |source| AgentError::Lost { agent, source };
+        let not_http = |source| AgentError::NotHttp { agent, source };
+        let mut stream = self.connect(agent).await.map_err(|e| AgentError::connect(agent, e))?;
+        stream.write_all(&call.encode()).await.map_err(lost)?;
+        let mut parser = ResponseParser::new(MAX_BODY);
+        let mut buffer = vec![0; 4096];
+        loop {
+            let count = stream.read(&mut buffer).await.map_err(lost)?;
+            if count == 0 {
+                return match parser.finish() {
+                    Ok(Some(Answer::Final(head, body))) => Ok((head.status, body)),
+                    _ => Err(lost(std::io::ErrorKind::UnexpectedEof.into())),
+                };
+            }
+            parser.feed(buffer.get(..count).unwrap_or_default());
+            while let Some(answer) = parser.answer().map_err(not_http)? {
+                match answer {
+                    Answer::Final(head, body) => return Ok((head.status, body)),
+                    Answer::Switched(head) => return Ok((head.status, Vec::new())),
+                    Answer::Interim(_) => {}
+                }
             }
         }
+    }
+
+    async fn connect(&self, agent: SocketAddr) -> std::io::Result<TcpStream> {
+        let connecting = TcpStream::connect(agent);
+        match self.way {
+            None => connecting.await,
+            Some(way) => tokio::time::timeout(way, connecting).await?,
+        }
+    }
+
+    fn socket(&self) -> SocketAddr {
+        SocketAddr::new(self.address, self.port)
     }
 }

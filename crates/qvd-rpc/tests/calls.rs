@@ -1,6 +1,6 @@
 //! Calls against listeners that answer what agents answer.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -93,4 +93,19 @@ async fn a_closed_port_is_refused_and_silence_has_an_end() {
     drop(listener);
     let error = agent.ping(LIMIT).await.unwrap_err();
     assert!(matches!(error, AgentError::Refused { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn packets_that_are_lost_are_given_up_before_the_call_is() {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    // The kernel drops what comes when nobody accepts and there is no room.
+    let listener = socket.listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let _waits = tokio::net::TcpStream::connect(address).await.unwrap();
+    let agent = Agent::new(Ipv4Addr::LOCALHOST, address.port(), None).within(Duration::from_millis(20));
+    let error = agent.ping(Duration::from_secs(3600)).await.unwrap_err();
+    let AgentError::Unreachable { source, .. } = &error else { panic!("{error}") };
+    assert_eq!(source.kind(), std::io::ErrorKind::TimedOut);
+    assert!(error.is_silence());
 }
