@@ -8,9 +8,10 @@ mod legacy;
 mod login;
 mod password;
 mod token;
+mod workers;
 
 pub use chain::{Chain, Decision, UnknownPlugin};
 pub use legacy::{is_legacy_hash, legacy_hash};
 pub use login::{Login, normalize};
 pub use password::{Hasher, PasswordError, Verdict};
-pub use token::{digest as token_digest, fresh as fresh_token};
+pub use token::{digest as token_digest, fresh as fresh_token, fresh_ticket, is_ticket};

@@ -4,16 +4,17 @@
 //! 16 bytes and a tag of 24, in unpadded base64. That is 60 characters and fits the 64 of the documented
 //! column, which the usual PHC text does not. Other costs will get another word than `qa1`.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use subtle::ConstantTimeEq;
-use tokio::sync::Semaphore;
+use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 use crate::legacy;
+use crate::workers::Workers;
 
 const PREFIX: &str = "$qa1$";
 const SALT: usize = 16;
@@ -35,6 +36,9 @@ pub enum PasswordError {
     /// The hash function refused.
     #[error("cannot hash a password: {0}")]
     Hash(argon2::Error),
+    /// The system gives no thread or memory for it.
+    #[error("cannot check a password: no thread or memory for it: {0}")]
+    NoThread(std::io::Error),
     /// The process is ending.
     #[error("cannot check a password: the process is ending")]
     Ending,
@@ -52,33 +56,16 @@ pub enum Verdict {
     Rejected,
 }
 
-/// Hashes and checks passwords outside the asynchronous threads, a few at a time. Clones share the limit.
+/// Hashes and checks passwords on threads of their own, a few at a time and the others in turn. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Hasher {
-    permits: Arc<Semaphore>,
-    memory: Arc<Memory>,
-}
-
-/// The memory of hashes that are done, for the next ones: one for each that runs at the same time. The allocator would
-/// neither give such blocks back to the system nor find them again on another thread.
-#[derive(Debug, Default)]
-struct Memory(Mutex<Vec<Vec<Block>>>);
-
-impl Memory {
-    fn take(&self) -> Vec<Block> {
-        let spare = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        spare.unwrap_or_else(|| vec![Block::default(); BLOCKS])
-    }
-
-    fn put(&self, blocks: Vec<Block>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(blocks);
-    }
+    workers: Arc<Workers>,
 }
 
 impl Hasher {
-    /// Works on up to `parallel` passwords at a time; each takes 19 MiB, and keeps them for the next.
+    /// Works on up to `parallel` passwords at a time; each takes 19 MiB, until nobody has come for a few seconds.
     pub fn new(parallel: usize) -> Self {
-        Self { permits: Arc::new(Semaphore::new(parallel.max(1))), memory: Arc::default() }
+        Self { workers: Workers::new(parallel, BLOCKS) }
     }
 
     /// A hash to store.
@@ -108,16 +95,15 @@ impl Hasher {
         &self,
         work: impl FnOnce(&mut [Block]) -> Result<T, PasswordError> + Send + 'static,
     ) -> Result<T, PasswordError> {
-        let permit = self.permits.clone().acquire_owned().await.map_err(|_| PasswordError::Ending)?;
-        let memory = self.memory.clone();
-        let work = move || {
-            let mut blocks = memory.take();
-            let result = work(&mut blocks);
-            memory.put(blocks);
-            drop(permit);
-            result
+        let (answer, answered) = oneshot::channel();
+        let job = move |memory: &mut [Block]| {
+            // Whoever has left while others were served needs no answer.
+            if !answer.is_closed() {
+                let _ = answer.send(work(memory));
+            }
         };
-        tokio::task::spawn_blocking(work).await.map_err(|_| PasswordError::Ending)?
+        self.workers.submit(Box::new(job)).map_err(PasswordError::NoThread)?;
+        answered.await.map_err(|_| PasswordError::Ending)?
     }
 }
 
