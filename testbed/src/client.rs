@@ -24,7 +24,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// Starts one for this user with further options, on the machine of the router.
+    /// Starts one for this user with further options, on the machine of the router. It does not come back by itself,
+    /// unless they say so.
     pub fn start(
         cluster: &Cluster,
         display: Option<&Display>,
@@ -52,6 +53,7 @@ impl Client {
             .env_remove("DISPLAY")
             .env("HOME", home.path())
             .env("QVDPASSWORD", password)
+            .env("QVDRECONNECT", "0")
             .stdin(Stdio::null())
             .stdout(fs::File::create(home.path().join("out"))?)
             .stderr(fs::File::create(home.path().join("err"))?);
@@ -104,6 +106,11 @@ impl Client {
                 bail!("qvdclient did not end within {limit:?}; it said:\n{}", self.said())
             }
         }
+    }
+
+    /// Its user's home.
+    pub fn home(&self) -> String {
+        self.home.path().display().to_string()
     }
 
     fn path(&self, name: &str) -> PathBuf {

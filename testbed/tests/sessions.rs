@@ -41,6 +41,8 @@ fn a_session_survives_its_connections() {
     assert_eq!(site.session().unwrap(), session);
     let client = router_stops(&site, client).unwrap();
     assert_eq!(site.session().unwrap(), session);
+    let client = clients_come_back_by_themselves(&site, client).unwrap();
+    assert_eq!(site.session().unwrap(), session);
     let client = vm_stops(&site, client).unwrap();
     let client = session_restarts(&site, client).unwrap();
     let client = vm_expires(&site, client).unwrap();
@@ -233,6 +235,42 @@ fn router_stops(site: &Desktops, client: Client) -> Result<Client> {
     let router = site.cluster.process("qvd-l7r")?.context("there is no router")?;
     kill(router, Signal::SIGTERM)?;
     ends(client, 17, "drain")?;
+    resumed(site, &seen)
+}
+
+/// Routers die, and one is told to end: the same client has the same session and the same picture again each time,
+/// without its user doing anything. Nobody comes back to a desktop that somebody else has taken over.
+fn clients_come_back_by_themselves(site: &Desktops, client: Client) -> Result<Client> {
+    let seen = site.display.settled(LIMIT)?;
+    drop(client);
+    site.wait("First", "user_state", "disconnected")?;
+    site.display.wait_for("nothing", LIMIT, |picture| picture.drawn() == 0.0)?;
+    let mut client = site.connect_on(&site.display, LIMIT, &["-f", "--reconnect", "60"])?;
+    for (times, signal) in [Signal::SIGKILL, Signal::SIGTERM, Signal::SIGKILL].into_iter().enumerate() {
+        let before = site.value("First", "session_id")?;
+        let router = site.cluster.process("qvd-l7r")?.context("there is no router")?;
+        let begun = Instant::now();
+        kill(router, signal)?;
+        while client.said().matches("The connection is back").count() <= times {
+            ensure!(client.runs()?, "{}", client.said());
+            ensure!(begun.elapsed() < LIMIT, "{}\n{}", client.said(), site.cluster.logs());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        eprintln!("back {:?} after {signal}", begun.elapsed());
+        site.wait("First", "user_state", "connected")?;
+        ensure!(site.value("First", "session_id")? != before, "it is the same connection");
+        site.display.wait_for("what it showed", LIMIT, |picture| picture.likeness(&seen) > 0.99)?;
+    }
+    let logins = "select count(*) from events where kind = 'user' and text = 'came back with a ticket'";
+    ensure!(site.cluster.value(logins)? == "3");
+    let found =
+        site.cluster.namespace().command("/bin/grep").args(["-r", "ticket-", &client.home()]).status()?;
+    ensure!(found.code() == Some(1), "a ticket lies in a file of its user");
+    let other = Display::within(site.cluster.namespace(), 800, 600)?;
+    let second = site.connect_on(&other, LIMIT, &["-f"])?;
+    ends(client, 11, "taken_over")?;
+    other.settled(LIMIT)?;
+    drop(second);
     resumed(site, &seen)
 }
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use qvd_wire::http::ResponseError;
 
+use crate::ticket::Ticket;
+
 /// What is wrong with a certificate, where a user may decide to accept it all the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Doubt {
@@ -143,6 +145,8 @@ pub enum ConnectError {
         status: u16,
         /// What the router said.
         text: String,
+        /// What comes in place of the ticket that it was asked with.
+        ticket: Option<Ticket>,
     },
     /// There is no X server to draw on.
     #[error("cannot draw on display `{display}`: {detail}")]
@@ -158,6 +162,17 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
+    /// Whether trying again may help without anybody doing anything: the network, the router, or what it needs may be
+    /// back.
+    pub fn passes(&self) -> bool {
+        match self {
+            Self::Name { .. } | Self::Tcp { .. } | Self::Tls { .. } => true,
+            Self::Lost { .. } | Self::Timeout { .. } => true,
+            Self::Refused { status, .. } => matches!(status, 429 | 500 | 503),
+            _ => false,
+        }
+    }
+
     /// A stable word for programs.
     pub fn code(&self) -> &'static str {
         match self {

@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use qvd_relay::link;
 use qvd_wire::http::{
     Answer, Credentials, Get, ResponseError, ResponseHead, ResponseParser, SESSION, SESSION_END, SessionEnd,
-    UPGRADE_QVD, VM_INFO, VmEntry, decode_end, decode_vms,
+    TICKET, TICKET_WANTED, UPGRADE_QVD, VM_INFO, VmEntry, decode_end, decode_vms,
 };
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,6 +17,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::error::ConnectError;
 use crate::resolve;
+use crate::ticket::Ticket;
 use crate::trust::Trust;
 
 /// Time for TCP and TLS.
@@ -56,6 +57,8 @@ pub struct SessionWishes {
     pub geometry: String,
     /// Whether the desktop takes the whole screen.
     pub fullscreen: bool,
+    /// Whether to ask for a ticket to come back with. Routers that know none do not mind.
+    pub ticket: bool,
 }
 
 impl SessionWishes {
@@ -91,6 +94,8 @@ pub struct Link {
     pub(crate) early: BytesMut,
     /// The number of the session, where the router gives one; see [`Router::end_of`].
     pub session: Option<String>,
+    /// With what to come back if the link is lost, where it was wished for and the router gives one.
+    pub ticket: Option<Ticket>,
 }
 
 impl std::fmt::Debug for Link {
@@ -161,20 +166,20 @@ impl Router {
         for (name, value) in wishes.parameters() {
             get = get.query(name, value);
         }
+        if wishes.ticket {
+            get = get.field(TICKET, TICKET_WANTED);
+        }
         match self.exchange(get.upgrade(UPGRADE_QVD), DESKTOP_LIMIT, progress).await? {
             Answer::Switched(head) => {
                 let session = head.headers.text(SESSION);
-                Ok(Link { stream: self.stream, early: self.parser.into_rest(), session })
+                let ticket = Ticket::of(&head).filter(|_| wishes.ticket);
+                Ok(Link { stream: self.stream, early: self.parser.into_rest(), session, ticket })
             }
             Answer::Interim(head) | Answer::Final(head, _) if head.status == 401 => {
                 Err(ConnectError::LoginRejected { server: self.server.to_string() })
             }
-            Answer::Interim(head) => {
-                Err(ConnectError::Refused { vm, status: head.status, text: said(&head, b"") })
-            }
-            Answer::Final(head, body) => {
-                Err(ConnectError::Refused { vm, status: head.status, text: said(&head, &body) })
-            }
+            Answer::Interim(head) => Err(refused(vm, &head, b"")),
+            Answer::Final(head, body) => Err(refused(vm, &head, &body)),
         }
     }
 
@@ -267,6 +272,10 @@ async fn tcp(server: &Server) -> Result<TcpStream, ConnectError> {
         }
     }
     Err(ConnectError::Tcp { host: host.clone(), port: *port, source: last })
+}
+
+fn refused(vm: i32, head: &ResponseHead, body: &[u8]) -> ConnectError {
+    ConnectError::Refused { vm, status: head.status, text: said(head, body), ticket: Ticket::of(head) }
 }
 
 /// What the router said, in one line: its text, or the status where it gave none.

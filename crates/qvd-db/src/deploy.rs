@@ -31,6 +31,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { number: 7, name: "leases", sql: include_str!("schema/0007_leases.sql") },
     Migration { number: 8, name: "audit", sql: include_str!("schema/0008_audit.sql") },
     Migration { number: 9, name: "login failures", sql: include_str!("schema/0009_login_failures.sql") },
+    Migration { number: 10, name: "tickets", sql: include_str!("schema/0010_tickets.sql") },
 ];
 const GRANTS: &str = include_str!("schema/grants.sql");
 /// Drops every object of the schema `public`, but for those of extensions.

@@ -20,7 +20,7 @@ pub struct Sql {
     pub text: &'static str,
 }
 
-type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
+pub(crate) type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 impl Sql {
     /// A named statement.

@@ -53,6 +53,11 @@ words! {
 }
 
 impl EndReason {
+    /// Whether the client only lost its way to a session that goes on, so that it may come back by itself.
+    pub const fn is_interruption(self) -> bool {
+        matches!(self, Self::LinkLost | Self::Drain)
+    }
+
     /// What the user reads, with what to do. `None` where the user ended it.
     pub const fn sentence(self) -> Option<&'static str> {
         Some(match self {

@@ -19,8 +19,9 @@ use crate::bridge::Bridge;
 use crate::connection::{self, Connection};
 use crate::login::Identity;
 use crate::sessions::Told;
+use crate::tickets::Ticket;
 use crate::work::{Parameters, Work};
-use crate::{endpoints, refusal, settings, stop};
+use crate::{endpoints, refusal, settings, stop, tickets};
 
 /// What names of client parameters begin with.
 const CLIENT_PREFIXES: [&str; 2] = ["qvd.client.", "custom."];
@@ -34,14 +35,20 @@ pub(crate) async fn connect(
     connection: &mut Connection,
     request: &Request,
 ) -> Result<Box<Bridge>, Option<Reply>> {
+    let reached = reach(connection, request).await;
+    let identity = connection.identity.as_ref();
+    reached.map_err(|reply| reply.map(|reply| tickets::renew(request, identity, reply)))
+}
+
+async fn reach(connection: &mut Connection, request: &Request) -> Result<Box<Bridge>, Option<Reply>> {
     let (mut work, limits) = prepare(connection, request).await.map_err(Some)?;
     let shared = connection.router.clone();
     let mut told = shared.sessions.open(work.session.id);
     let mut early = BytesMut::new();
     let end = drive(connection, &mut work, limits, &mut told, &mut early).await;
     connection.remember(&early);
-    let (desktop, slave_key) = match (end, work.desktop.take()) {
-        (End::Arrived, Some(desktop)) => (desktop, work.parameters.slave_key),
+    let desktop = match (end, work.desktop.take()) {
+        (End::Arrived, Some(desktop)) => desktop,
         (end, _) => {
             let (failure, reason) = match end {
                 End::Failed(failure) => (Some(failure), EndReason::VmFailed),
@@ -50,7 +57,7 @@ pub(crate) async fn connect(
             };
             let text =
                 failure.as_ref().map_or("the client left while connecting".to_owned(), Failure::to_string);
-            let ending = Ending { from: UserState::Connecting, reason, text };
+            let ending = Ending { from: UserState::Connecting, reason, text, ticket: None };
             shared.release(work.session, ending).await;
             return Err(failure.map(|failure| {
                 connection::log_refusal(connection.address, &failure);
@@ -58,10 +65,12 @@ pub(crate) async fn connect(
             }));
         }
     };
-    let number = work.session.id.to_string();
-    let bridge = Bridge { session: work.session, desktop, told };
+    let mut fields = vec![(SLAVE_KEY, work.parameters.slave_key), (SESSION, work.session.id.to_string())];
+    fields.extend(work.ticket.as_ref().map(Ticket::field));
+    let ticket = work.ticket.as_ref().map(Ticket::digest);
+    let bridge = Bridge { session: work.session, ticket, desktop, told };
     // The whole head in one record (rule R8).
-    if connection.send(&switching(&[(SLAVE_KEY, slave_key), (SESSION, number)])).await {
+    if connection.send(&switching(&fields)).await {
         return Ok(Box::new(bridge));
     }
     bridge.abandon(&shared).await;
@@ -74,7 +83,8 @@ async fn prepare(connection: &mut Connection, request: &Request) -> Result<(Work
     let database = |error| refusal::internal(&refusal::of_database(&error));
     let (host, standing) = endpoints::registered(&shared)?;
     shared.counting.add(|c| c.http_requests += 1);
-    let identity = endpoints::let_in(connection, request).await?;
+    let asked = request.query.value("id").and_then(|id| id.parse().ok());
+    let identity = endpoints::let_in(connection, request, asked).await?;
     endpoints::unblocked(standing)?;
     if !(request.headers.has_token("Connection", "Upgrade")
         && request.headers.has_token("Upgrade", UPGRADE_QVD))
@@ -95,6 +105,7 @@ async fn prepare(connection: &mut Connection, request: &Request) -> Result<(Work
     }
 
     let values = shared.config.now();
+    let (ticket, comes_back) = tickets::give(&values, request, &identity)?;
     let read = || Ok((settings::limits(&values)?, values.seconds("internal.l7r.timeout.vma")?));
     let (limits, call_limit) = read().map_err(|error| refusal::internal(&refusal::of_config(&error)))?;
     let session = Session {
@@ -118,6 +129,8 @@ async fn prepare(connection: &mut Connection, request: &Request) -> Result<(Work
         session,
         actor: identity.actor,
         token: identity.token,
+        ticket,
+        comes_back,
         parameters,
         call_limit,
         place: None,

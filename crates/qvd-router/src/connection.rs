@@ -31,7 +31,7 @@ pub(crate) struct Connection {
     pub(crate) identity: Option<Identity>,
     parser: RequestParser,
     /// The place among those that have not logged in; given back at the login.
-    waiting: Option<Waiting>,
+    pub(crate) waiting: Option<Waiting>,
 }
 
 struct Deadlines {

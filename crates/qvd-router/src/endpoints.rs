@@ -2,7 +2,7 @@
 
 use qvd_db::hosts::Host;
 use qvd_db::router::{self, Standing};
-use qvd_model::{Failure, FailureCode, HostState};
+use qvd_model::{Failure, FailureCode, HostState, VmId};
 use qvd_wire::http::{Method, Reply, Request, SESSION_END, Status, Version, VmEntry, encode_vms};
 use tracing::warn;
 
@@ -103,19 +103,24 @@ fn unavailable(text: String) -> Reply {
     refusal::refuse(Status::Unavailable, &Failure::new(FailureCode::HostUnavailable, text))
 }
 
-/// Lets a request in, and remembers who it was.
-pub(crate) async fn let_in(connection: &mut Connection, request: &Request) -> Result<login::Identity, Reply> {
-    let known = connection.identity.as_ref();
-    let identity = login::authenticate(&connection.router, connection.address, request, known).await?;
-    connection.identity = Some(identity.clone());
-    Ok(identity)
+/// Lets a request in, and remembers who it was. `desktop` is the one that it asks to connect to.
+pub(crate) async fn let_in(
+    connection: &mut Connection,
+    request: &Request,
+    desktop: Option<VmId>,
+) -> Result<login::Identity, Reply> {
+    let Connection { router, address, identity, waiting, .. } = connection;
+    let door = login::Door { known: identity.as_ref(), desktop, waiting: waiting.as_mut() };
+    let let_in = login::authenticate(router, *address, request, door).await?;
+    *identity = Some(let_in.clone());
+    Ok(let_in)
 }
 
 async fn list(connection: &mut Connection, request: &Request, applications: bool) -> Option<Reply> {
     let listed = async {
         let (_, standing) = registered(&connection.router)?;
         connection.router.counting.add(|c| c.http_requests += 1);
-        let identity = let_in(connection, request).await?;
+        let identity = let_in(connection, request, None).await?;
         unblocked(standing)?;
         in_service(standing)?;
         let vms = router::vms_of(&connection.router.database, identity.user, applications).await;

@@ -26,6 +26,7 @@ mod sessions;
 mod settings;
 mod stop;
 mod stream;
+mod tickets;
 mod watch;
 mod work;
 

@@ -26,6 +26,12 @@ pub(crate) fn login_rejected() -> Reply {
         .field(FAILURE, FailureCode::LoginRejected.as_str())
 }
 
+/// The answer of a login that would have to wait behind too many others.
+pub(crate) fn too_many_logins() -> Reply {
+    let failure = Failure::new(FailureCode::HostUnavailable, "Too many users log in at the same time");
+    refuse(Status::Unavailable, &failure).field("Retry-After", "2")
+}
+
 /// The failure that stands for a database error; its text goes to the log only.
 pub(crate) fn of_database(error: &qvd_db::Error) -> Failure {
     if error.is_away() {

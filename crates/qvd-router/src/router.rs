@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -66,7 +66,7 @@ pub(crate) struct Router {
     own: ArcSwap<Own>,
     tls: ArcSwap<Option<ServerTls>>,
     pub(crate) attempts: Attempts,
-    waiting: Mutex<HashMap<IpAddr, u32>>,
+    waiting: Mutex<Places>,
 }
 
 impl Router {
@@ -155,18 +155,26 @@ impl Router {
 
     /// A place among the connections that have not logged in yet, unless there are too many.
     pub(crate) fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Waiting> {
-        let values = self.config.now();
-        let most = |key| values.int::<u32>(key).unwrap_or(u32::MAX);
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let total = waiting.values().fold(0_u32, |sum, n| sum.saturating_add(*n));
-        let here = waiting.get(&address).copied().unwrap_or(0);
-        if total >= most("internal.l7r.connections.waiting")
-            || here >= most("internal.l7r.connections.per_address")
-        {
+        let (most, most_here) = (
+            self.most("internal.l7r.connections.waiting"),
+            self.most("internal.l7r.connections.per_address"),
+        );
+        let mut places = self.places();
+        let here = places.addresses.get(&address).copied().unwrap_or(0);
+        if places.asking >= most || here >= most_here {
             return None;
         }
-        waiting.insert(address, here.saturating_add(1));
-        Some(Waiting { router: self.clone(), address })
+        places.asking = places.asking.saturating_add(1);
+        places.addresses.insert(address, here.saturating_add(1));
+        Some(Waiting { router: self.clone(), address, lined_up: false })
+    }
+
+    fn most(&self, key: &str) -> u32 {
+        self.config.now().int::<u32>(key).unwrap_or(u32::MAX)
+    }
+
+    fn places(&self) -> MutexGuard<'_, Places> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes the end of a session, however long the database is away; resolves after at most a second.
@@ -186,19 +194,48 @@ impl Router {
     }
 }
 
+/// Connections that have not logged in yet.
+#[derive(Debug, Default)]
+struct Places {
+    /// Those that have not said yet who they are.
+    asking: u32,
+    /// Those that wait for their password to be checked. They take no place from the others, of whom many may need no
+    /// check: those who come back with a ticket.
+    lined_up: u32,
+    /// All of them by address.
+    addresses: HashMap<IpAddr, u32>,
+}
+
 /// A place among the connections that have not logged in yet.
 pub(crate) struct Waiting {
     router: Arc<Router>,
     address: IpAddr,
+    lined_up: bool,
+}
+
+impl Waiting {
+    /// Lines up for the check of a password, unless too many have.
+    pub(crate) fn line_up(&mut self) -> bool {
+        let most = self.router.most("internal.l7r.connections.waiting");
+        let mut places = self.router.places();
+        if !self.lined_up && places.lined_up < most {
+            places.asking = places.asking.saturating_sub(1);
+            places.lined_up = places.lined_up.saturating_add(1);
+            self.lined_up = true;
+        }
+        self.lined_up
+    }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        let mut waiting = self.router.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = waiting.get_mut(&self.address) {
+        let mut places = self.router.places();
+        let place = if self.lined_up { &mut places.lined_up } else { &mut places.asking };
+        *place = place.saturating_sub(1);
+        if let Some(count) = places.addresses.get_mut(&self.address) {
             *count = count.saturating_sub(1);
             if *count == 0 {
-                waiting.remove(&self.address);
+                places.addresses.remove(&self.address);
             }
         }
     }

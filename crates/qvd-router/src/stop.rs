@@ -31,7 +31,7 @@ async fn check(connection: &mut Connection, request: &Request) -> Result<VmId, R
     let database = |error| refusal::internal(&refusal::of_database(&error));
     let (_, standing) = endpoints::registered(&connection.router)?;
     connection.router.counting.add(|c| c.http_requests += 1);
-    let identity = endpoints::let_in(connection, request).await?;
+    let identity = endpoints::let_in(connection, request, None).await?;
     endpoints::unblocked(standing)?;
     let vm = id(request)?;
     let desktop = router::desktop(&connection.router.database, vm).await.map_err(database)?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use qvd_db::events::Actor;
 use qvd_db::placement::{self, Refusal};
-use qvd_db::router::{self, Claim, Contender, Desktop, Place, Session};
+use qvd_db::router::{self, Claim, Contender, Desktop, Place, Return, Session};
 use qvd_logic::session::{Effect, Event, Row};
 use qvd_model::{Failure, FailureCode, VmCommand};
 use qvd_relay::link;
@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::refusal;
 use crate::router::Router;
+use crate::tickets::Ticket;
 
 /// Everything that a connect needs besides its client.
 pub(crate) struct Work {
@@ -25,6 +26,10 @@ pub(crate) struct Work {
     pub(crate) actor: Actor,
     /// Consumed when the session is established.
     pub(crate) token: Option<SecretString>,
+    /// With what the client may come back.
+    pub(crate) ticket: Option<Ticket>,
+    /// What is written about that.
+    pub(crate) comes_back: Return,
     /// What the client and its plug-ins say to the desktop.
     pub(crate) parameters: Parameters,
     /// `internal.l7r.timeout.vma`.
@@ -77,7 +82,8 @@ impl Work {
             Effect::AskWhy => Event::XFailed(self.why().await?),
             Effect::Link => self.link().await,
             Effect::Establish => {
-                let established = router::establish(database, &self.session, self.token.as_ref()).await;
+                let established =
+                    router::establish(database, &self.session, self.token.as_ref(), &self.comes_back).await;
                 Event::Established(established.map_err(|e| refusal::of_database(&e))?)
             }
             // These are the client's side.

@@ -6,7 +6,8 @@ use clap::{ArgAction, Parser};
 use zeroize::Zeroizing;
 
 const AFTER_HELP: &str = "\
-Variables: QVDHOST, QVDPORT, QVDLOGIN, QVDPASSWORD, QVDBEARER, QVDVMID stand in for -h, -p, -u, -w, -b, -s; \
+Variables: QVDHOST, QVDPORT, QVDLOGIN, QVDPASSWORD, QVDBEARER, QVDVMID, QVDRECONNECT stand in for -h, -p, -u, -w, -b, \
+-s, --reconnect; \
 DISPLAY and XAUTHORITY name the X server.
 Files: ~/.qvd/certs holds certificates of authorities (PEM); ~/.qvd/pins the exceptions made on a terminal.
 
@@ -21,7 +22,7 @@ Exit codes:
   7  login or password is wrong
   8  the router cannot connect the VM
   9  no X server to draw on, or nxproxy failed
-  10 the link was lost
+  10 the link was lost, and the desktop could not be had again
   11 another client took the session over
   12 an administrator ended the connection
   13 the VM was stopped
@@ -106,6 +107,10 @@ pub(crate) struct Arguments {
     /// Stop the VM first, so that it starts anew.
     #[arg(short = 'r', long)]
     pub(crate) restart: bool,
+    /// How long to try to come back by itself to a desktop whose connection was lost; 0 is not at all. The router gives
+    /// a ticket for that, which is kept in memory only.
+    #[arg(long, env = "QVDRECONNECT", default_value_t = 120, value_name = "SECONDS")]
+    pub(crate) reconnect: u64,
     /// Connect a second time when the session has ended.
     #[arg(short = '2', long)]
     pub(crate) twice: bool,

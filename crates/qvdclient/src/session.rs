@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use base64::Engine;
 use qvd_connect::{
-    ConnectError, Credentials, EndReason, Ending, Pins, ProxySettings, Router, Screen, Server, SessionWishes,
-    Trust, show,
+    Comeback, ConnectError, Credentials, EndReason, Ending, Pins, ProxySettings, Router, Screen, Server,
+    SessionWishes, Trust, show,
 };
 use zeroize::Zeroizing;
 
@@ -43,27 +43,45 @@ async fn session(arguments: &Arguments, credentials: &Credentials, trust: &mut T
     if arguments.restart {
         router.stop(vm, &mut progress).await?;
     }
+    let limit = Duration::from_secs(arguments.reconnect);
     let wishes = SessionWishes {
         link: arguments.link.clone(),
         keyboard: arguments.keyboard.clone(),
         geometry: arguments.geometry.clone(),
         fullscreen: arguments.fullscreen,
+        ticket: !limit.is_zero(),
     };
-    let link = router.connect(vm, &wishes, &mut progress).await?;
+    let mut link = router.connect(vm, &wishes, &mut progress).await?;
     let proxy = ProxySettings {
         program: PathBuf::from("nxproxy"),
         options: arguments.nx.clone().map(|options| options.0).unwrap_or_default(),
         verbose: arguments.debug,
     };
-    let session = link.session.clone();
-    let ending = show(link, &screen, &proxy).await?;
-    if let Ending::ProxyFailed(said) = ending {
-        return Err(Failure::Proxy(said));
+    loop {
+        let (session, ticket) = (link.session.clone(), link.ticket.take());
+        let ending = show(link, &screen, &proxy).await?;
+        if let (Ending::LinkEnded(said), Some(ticket)) = (&ending, ticket) {
+            progress(&format!("The connection was lost ({said}); trying to come back ..."));
+            let comeback = Comeback { server: &server, credentials, trust, vm, wishes: &wishes, limit };
+            if let Some(back) = comeback.run(ticket, &mut progress).await? {
+                progress("The connection is back.");
+                link = back;
+                continue;
+            }
+        }
+        if let Ending::ProxyFailed(said) = ending {
+            return Err(Failure::Proxy(said));
+        }
+        let reason = match session {
+            Some(session) => reason(&server, credentials, trust, &session).await,
+            None => None,
+        };
+        return outcome(ending, reason);
     }
-    let reason = match session {
-        Some(session) => reason(&server, credentials, trust, &session).await,
-        None => None,
-    };
+}
+
+/// How it ended, by what was seen here and what the router says.
+fn outcome(ending: Ending, reason: Option<EndReason>) -> Result<(), Failure> {
     match (reason, ending) {
         (None | Some(EndReason::Left | EndReason::LinkLost), Ending::LinkEnded(said)) => {
             Err(Failure::LinkEnded(said))

@@ -18,11 +18,11 @@ const REPLACE: Sql =
     Sql::new("replace the password hash", "UPDATE users SET password = $3 WHERE id = $1 AND password = $2");
 const TOKEN: Sql = Sql::new(
     "read the token",
-    "SELECT t.token, t.vm_id, t.multi_use, p.parameters::text AS parameters, u.id, u.login, u.tenant_id, \
+    "SELECT t.token, t.vm_id, t.multi_use, p.id AS auth_params_id, p.parameters::text AS parameters, u.id, u.login, u.tenant_id, \
      u.blocked OR coalesce(n.blocked, false) AS blocked, NULL::text AS password \
      FROM user_tokens AS t JOIN users AS u ON u.id = t.user_id JOIN tenants AS n ON n.id = u.tenant_id \
      LEFT JOIN user_auth_parameters AS p ON p.id = t.auth_params_id \
-     WHERE t.token IN ($1, $2) AND t.expiration >= extract(epoch FROM now())::integer",
+     WHERE t.token IN ($1, $2) AND NOT t.ticket AND t.expiration >= extract(epoch FROM now())::integer",
 );
 
 pub(super) const ALL: &[Sql] = &[TENANT, USER, REPLACE, TOKEN];
@@ -51,7 +51,7 @@ pub struct User {
     pub password: Option<SecretString>,
 }
 
-/// A bearer token that has not expired.
+/// A bearer token that has not expired, or a ticket that was redeemed.
 #[derive(Debug, Clone)]
 pub struct Token {
     /// Its user.
@@ -62,6 +62,8 @@ pub struct Token {
     pub vm: Option<VmId>,
     /// Whether it may be used more than once.
     pub multi_use: bool,
+    /// The row of `user_auth_parameters` that it belongs to.
+    pub parameters_id: Option<i32>,
     /// What plug-ins said at the login that it stands for: a JSON object.
     pub parameters: Option<String>,
 }
@@ -99,13 +101,14 @@ pub async fn token(database: &Database, token: &str, digest: &str) -> Result<Opt
             key: TOKEN.column::<String>(&row, "token")?.into(),
             vm: TOKEN.column::<Option<i32>>(&row, "vm_id")?.map(VmId),
             multi_use: TOKEN.column(&row, "multi_use")?,
+            parameters_id: TOKEN.column(&row, "auth_params_id")?,
             parameters: TOKEN.column(&row, "parameters")?,
         })
     })
     .transpose()
 }
 
-fn user_of(sql: Sql, row: &Row) -> Result<User, Error> {
+pub(super) fn user_of(sql: Sql, row: &Row) -> Result<User, Error> {
     Ok(User {
         id: UserId(sql.column(row, "id")?),
         login: sql.column(row, "login")?,

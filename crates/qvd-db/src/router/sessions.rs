@@ -4,7 +4,9 @@ use qvd_model::event::{EndReason, ObjectKind};
 use qvd_model::{HostId, UserId, VmId, VmState, notify};
 use secrecy::{ExposeSecret, SecretString};
 
+use super::tickets::Return;
 use crate::events::{self, Actor, End, Event};
+use crate::sql::Parameters;
 use crate::{Database, Error, Sql};
 
 const CLAIM: Sql = Sql::new(
@@ -25,10 +27,14 @@ const TAKE_OVER: Sql = Sql::new(
 const FORGET: Sql = Sql::new(
     "forget sessions of dead routers",
     "WITH dead AS (SELECT vm_id, session_id FROM vm_runtimes WHERE l7r_host_id = $1 \
-         AND user_state <> 'disconnected' AND coalesce(l7r_instance, '') = ANY ($2) FOR UPDATE) \
-     UPDATE vm_runtimes AS r SET user_state = 'disconnected', user_state_ts = extract(epoch FROM now())::integer, \
-     user_cmd = NULL, l7r_host_id = NULL, l7r_pid = NULL, l7r_instance = NULL, session_id = NULL \
-     FROM dead WHERE r.vm_id = dead.vm_id RETURNING r.vm_id, dead.session_id",
+         AND user_state <> 'disconnected' AND coalesce(l7r_instance, '') = ANY ($2) FOR UPDATE), \
+     released AS (UPDATE vm_runtimes AS r SET user_state = 'disconnected', \
+         user_state_ts = extract(epoch FROM now())::integer, \
+         user_cmd = NULL, l7r_host_id = NULL, l7r_pid = NULL, l7r_instance = NULL, session_id = NULL \
+         FROM dead WHERE r.vm_id = dead.vm_id RETURNING r.vm_id, dead.session_id) \
+     INSERT INTO events (kind, object_id, object_name, actor, to_state, code, text, session_id) \
+         SELECT 'vm', vm_id, '', $3::text, 'disconnected', 'link_lost', 'the router of the session died', session_id \
+         FROM released RETURNING object_id",
 );
 const INSTANCES: Sql = Sql::new(
     "read the routers of the host",
@@ -37,8 +43,18 @@ const INSTANCES: Sql = Sql::new(
 );
 const ESTABLISH: Sql = Sql::new(
     "establish the session",
-    "UPDATE vm_runtimes SET user_state = 'connected', user_state_ts = extract(epoch FROM now())::integer \
-     WHERE vm_id = $1 AND session_id = $2 AND user_state = 'connecting' AND user_cmd IS NULL",
+    "WITH established AS (UPDATE vm_runtimes SET user_state = 'connected', \
+         user_state_ts = extract(epoch FROM now())::integer \
+         WHERE vm_id = $1 AND session_id = $2 AND user_state = 'connecting' AND user_cmd IS NULL RETURNING vm_id), \
+     given AS (INSERT INTO user_tokens (token, user_id, vm_id, expiration, auth_params_id, multi_use, ticket) \
+         SELECT $5::text, $6::integer, vm_id, extract(epoch FROM now())::integer + $7::integer, $8::integer, false, \
+         true FROM established \
+         WHERE $5::text IS NOT NULL ON CONFLICT (vm_id, ticket) WHERE ticket DO UPDATE SET token = excluded.token, \
+         user_id = excluded.user_id, expiration = excluded.expiration, auth_params_id = excluded.auth_params_id), \
+     ended AS (DELETE FROM user_tokens AS t USING established AS e WHERE $9::boolean AND t.ticket AND t.vm_id = e.vm_id) \
+     INSERT INTO events (kind, object_id, object_name, actor, from_state, to_state, code, text) \
+         SELECT 'vm', vm_id, $3::text, $4::text, 'connecting', 'connected', 'connected', \
+         'the client is connected to its desktop' FROM established",
 );
 const CONSUME: Sql = Sql::new(
     "consume the token",
@@ -46,9 +62,13 @@ const CONSUME: Sql = Sql::new(
 );
 const RELEASE: Sql = Sql::new(
     "release the session",
-    "UPDATE vm_runtimes SET user_state = 'disconnected', user_state_ts = extract(epoch FROM now())::integer, \
-     user_cmd = NULL, l7r_host_id = NULL, l7r_pid = NULL, l7r_instance = NULL, session_id = NULL \
-     WHERE vm_id = $1 AND session_id = $2",
+    "WITH released AS (UPDATE vm_runtimes SET user_state = 'disconnected', \
+         user_state_ts = extract(epoch FROM now())::integer, \
+         user_cmd = NULL, l7r_host_id = NULL, l7r_pid = NULL, l7r_instance = NULL, session_id = NULL \
+         WHERE vm_id = $1 AND session_id = $2 RETURNING vm_id, $2::bigint AS session_id), \
+     ended AS (DELETE FROM user_tokens WHERE token = $8 AND ticket) \
+     INSERT INTO events (kind, object_id, object_name, actor, from_state, to_state, code, text, session_id) \
+         SELECT 'vm', vm_id, $3::text, $4::text, $5::text, 'disconnected', $6::text, $7::text, session_id FROM released",
 );
 const SEIZE: Sql = Sql::new(
     "seize the session",
@@ -127,6 +147,8 @@ pub struct Ending {
     pub reason: EndReason,
     /// A sentence for people.
     pub text: String,
+    /// The digest of the client's ticket, if it may not come back with it.
+    pub ticket: Option<Box<str>>,
 }
 
 /// A session of this process as its row shows it.
@@ -194,7 +216,7 @@ pub async fn forget_dead(
     lives: impl Fn(&str) -> bool,
     actor: &Actor,
 ) -> Result<Vec<VmId>, Error> {
-    let mut client = database.client().await?;
+    let client = database.client().await?;
     let rows = INSTANCES.query(&client, &[&host.0]).await?;
     let named = rows.iter().map(|row| INSTANCES.column::<String>(row, "instance"));
     let named: Vec<String> = named.collect::<Result<_, _>>()?;
@@ -202,25 +224,8 @@ pub async fn forget_dead(
     if dead.is_empty() {
         return Ok(Vec::new());
     }
-    let during = Error::during(FORGET.name);
-    let tx = client.build_transaction().start().await.map_err(&during)?;
-    let rows = FORGET.query(&tx, &[&host.0, &dead]).await?;
-    let mut vms = Vec::with_capacity(rows.len());
-    for row in &rows {
-        let vm = VmId(FORGET.column(row, "vm_id")?);
-        let end = End {
-            vm,
-            vm_name: "",
-            session: FORGET.column(row, "session_id")?,
-            from: None,
-            reason: EndReason::LinkLost,
-            text: "the router of the session died",
-        };
-        events::record_end(&tx, actor, end).await?;
-        vms.push(vm);
-    }
-    tx.commit().await.map_err(during)?;
-    Ok(vms)
+    let rows = FORGET.query(&client, &[&host.0, &dead, &actor.as_str()]).await?;
+    rows.iter().map(|row| Ok(VmId(FORGET.column(row, "object_id")?))).collect()
 }
 
 /// From connecting to connected, unless the session was told to end or is no longer ours. A single-use token
@@ -229,51 +234,48 @@ pub async fn establish(
     database: &Database,
     session: &Session,
     token: Option<&SecretString>,
+    comes_back: &Return,
 ) -> Result<bool, Error> {
     let mut client = database.client().await?;
+    let Some(token) = token else { return establish_in(&client, session, comes_back).await };
     let during = Error::during(ESTABLISH.name);
     let tx = client.build_transaction().start().await.map_err(&during)?;
-    if ESTABLISH.execute(&tx, &[&session.vm.0, &session.id]).await? == 0 {
-        return Ok(false);
-    }
-    if let Some(token) = token
-        && CONSUME.execute(&tx, &[&token.expose_secret()]).await? == 0
+    if !establish_in(&tx, session, comes_back).await?
+        || CONSUME.execute(&tx, &[&token.expose_secret()]).await? == 0
     {
         return Ok(false);
     }
-    let event = Event {
-        kind: ObjectKind::Vm,
-        id: session.vm.0,
-        name: &session.vm_name,
-        from: Some("connecting"),
-        to: Some("connected"),
-        code: "connected",
-        text: "the client is connected to its desktop",
-    };
-    events::record(&tx, &session.actor, event).await?;
     tx.commit().await.map_err(during)?;
     Ok(true)
 }
 
-/// Ends a session in its row, with its event. `false`: it was not ours any more.
+async fn establish_in(
+    connection: &impl crate::Session,
+    session: &Session,
+    comes_back: &Return,
+) -> Result<bool, Error> {
+    let Session { vm, vm_name, user, id, actor, .. } = session;
+    let ticket = match comes_back {
+        Return::Ticket(ticket) => Some(ticket),
+        Return::Password | Return::Renewed => None,
+    };
+    let (digest, seconds) = (ticket.map(|t| &t.digest), ticket.map(|t| t.seconds));
+    let parameters = ticket.and_then(|t| t.parameters);
+    let ends = *comes_back == Return::Password;
+    let actor = actor.as_str();
+    let values: Parameters<'_> =
+        &[&vm.0, id, vm_name, &actor, &digest, &user.0, &seconds, &parameters, &ends];
+    Ok(ESTABLISH.execute(connection, values).await? > 0)
+}
+
+/// Ends a session in its row, with its event and the ticket that goes with it. `false`: it was not ours any more.
 pub async fn release(database: &Database, session: &Session, ending: &Ending) -> Result<bool, Error> {
-    let mut client = database.client().await?;
-    let during = Error::during(RELEASE.name);
-    let tx = client.build_transaction().start().await.map_err(&during)?;
-    let released = RELEASE.execute(&tx, &[&session.vm.0, &session.id]).await? > 0;
-    if released {
-        let end = End {
-            vm: session.vm,
-            vm_name: &session.vm_name,
-            session: Some(session.id),
-            from: Some(ending.from),
-            reason: ending.reason,
-            text: &ending.text,
-        };
-        events::record_end(&tx, &session.actor, end).await?;
-    }
-    tx.commit().await.map_err(during)?;
-    Ok(released)
+    let client = database.client().await?;
+    let Session { vm, vm_name, id, actor, .. } = session;
+    let Ending { from, reason, text, ticket } = ending;
+    let (actor, from, reason) = (actor.as_str(), from.as_str(), reason.as_str());
+    let values: Parameters<'_> = &[&vm.0, id, vm_name, &actor, &from, &reason, text, ticket];
+    Ok(RELEASE.execute(&client, values).await? > 0)
 }
 
 /// Takes the VM from a session whose router was told to let go and does not react: it died with its node, hangs, or

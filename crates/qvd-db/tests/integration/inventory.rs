@@ -38,7 +38,7 @@ const CREATION: [&str; 3] = [
     "column creation_admin_id integer",
     "column creation_admin_name varchar(80)",
 ];
-const ADDED: [(&str, &[&str]); 13] = [
+const ADDED: [(&str, &[&str]); 16] = [
     ("table users", &CREATION),
     ("table vms", &CREATION),
     ("table hosts", &CREATION),
@@ -61,6 +61,7 @@ const ADDED: [(&str, &[&str]); 13] = [
             "column l7r_instance text",
             "trigger vm_runtime_progress_trigger update of vm_cmd start_step failure_code user_cmd host_id \
              vm_runtime_progress_notify",
+            "trigger vm_tickets_trigger update of vm_state vm_tickets_end",
         ],
     ),
     (
@@ -75,6 +76,9 @@ const ADDED: [(&str, &[&str]); 13] = [
         ],
     ),
     ("table log", &["column before text", "column after text", "column user_agent varchar(200)"]),
+    ("table user_tokens", &["column ticket boolean! = false", "index vm_id ticket"]),
+    ("table users", &["trigger user_tickets_trigger update of password blocked user_tickets_end"]),
+    ("table tenants", &["trigger tenant_tickets_trigger update of blocked tenant_tickets_end"]),
     ("table ssl_configs", &["trigger ssl_config_trigger insert or update or delete ssl_config_notify"]),
 ];
 

@@ -156,6 +156,7 @@ pub const KEYS: &[Key] = &[
     key("l7r.ssl.cert", None, Kind::Pem, Scope::Global, "Certificate chain of the router."),
     key("l7r.ssl.crl", None, Kind::Pem, Scope::Global, "Revocation list for client certificates."),
     secret("l7r.ssl.key", None, Kind::Pem, Scope::Global, "Private key of the router."),
+    key("l7r.ticket.lifetime", Some("43200"), Kind::Int { min: 0, max: 31_536_000 }, Scope::Global, "Seconds for which a client that lost its connection may come back without its password; 0 means that it may not."),
     key("l7r.use_ssl", Some("1"), Kind::Bool, Scope::Global, "Accept TLS connections; off accepts plain ones."),
     key("log.api.filename", Some("${path.log}/qvd-api.log"), Kind::Path, Scope::File, "Log file of the API."),
     key("log.filename", Some("${path.log}/qvd.log"), Kind::Path, Scope::File, "Log file."),

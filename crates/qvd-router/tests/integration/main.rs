@@ -14,3 +14,4 @@ mod connect;
 mod desktop;
 mod installation;
 mod requests;
+mod tickets;

@@ -36,6 +36,12 @@ pub const SLAVE_KEY: &str = "X-QVD-Slave-Key";
 /// Response header of a `101` that carries the session's number, with which its client may ask afterwards why the
 /// session ended: `GET` [`SESSION_END`]`?id=NUMBER`. Ours; others ignore it.
 pub const SESSION: &str = "X-QVD-Session";
+/// Header of a request to connect with the value [`TICKET_WANTED`]: the client wants a ticket, with which it comes back
+/// after it lost the connection, in place of a password. In the answer the ticket itself, good for one request to connect
+/// to the same VM as `Authorization: Bearer`. Ours; who does not ask gets none.
+pub const TICKET: &str = "X-QVD-Ticket";
+/// See [`TICKET`].
+pub const TICKET_WANTED: &str = "wanted";
 /// Path of the question why a session ended. Whoever knows the number may ask.
 pub const SESSION_END: &str = "/qvd/session_end";
 
