@@ -1,15 +1,40 @@
 //! Statements with names.
 
-use deadpool_postgres::GenericClient;
+use deadpool_postgres::{Client, GenericClient, Transaction};
 use tokio_postgres::Row;
-use tokio_postgres::types::{FromSql, ToSql};
+use tokio_postgres::types::{FromSql, ToSql, Type};
 
 use crate::Error;
 
 /// Whatever can run statements: a pooled client or a transaction.
-pub trait Session: GenericClient {}
+pub trait Session: GenericClient {
+    /// Runs a statement whose text will hardly come again: in one round trip, and not kept by the server.
+    fn query_once(
+        &self,
+        text: &str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+    ) -> impl Future<Output = Result<Vec<Row>, tokio_postgres::Error>> + Send;
+}
 
-impl<T: GenericClient> Session for T {}
+impl Session for Client {
+    async fn query_once(
+        &self,
+        text: &str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        self.query_typed(text, parameters).await
+    }
+}
+
+impl Session for Transaction<'_> {
+    async fn query_once(
+        &self,
+        text: &str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        self.query_typed(text, parameters).await
+    }
+}
 
 /// One statement. The name says what it does and stands in errors.
 #[derive(Debug, Clone, Copy)]

@@ -20,7 +20,7 @@ pub mod views;
 pub mod write;
 
 use qvd_model::action::Kind;
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::{ToSql, Type};
 
 use crate::{Error, Session, Sql};
 
@@ -88,8 +88,13 @@ impl Statement {
         session: &impl Session,
         name: &'static str,
     ) -> Result<Vec<tokio_postgres::Row>, Error> {
-        // Not through the statement cache: there is no end of different texts.
-        session.query(&self.text, &self.parameters()).await.map_err(Error::during(name))
+        let types = self.parameters.iter().map(|parameter| match parameter {
+            Parameter::One(_) => Type::TEXT,
+            Parameter::Many(_) => Type::TEXT_ARRAY,
+        });
+        let parameters: Vec<_> = self.parameters().into_iter().zip(types).collect();
+        // There is no end of different texts.
+        session.query_once(&self.text, &parameters).await.map_err(Error::during(name))
     }
 
     pub(crate) async fn execute(&self, session: &impl Session, name: &'static str) -> Result<u64, Error> {

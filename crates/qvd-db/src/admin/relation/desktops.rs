@@ -26,8 +26,9 @@ macro_rules! time_until {
 }
 
 pub(super) const VM: Relation = Relation {
-    from: "vms JOIN vm_runtimes ON vm_runtimes.vm_id = vms.id JOIN users ON users.id = vms.user_id",
+    from: "vms JOIN vm_runtimes ON vm_runtimes.vm_id = vms.id",
     joins: &[
+        ("users", "JOIN users ON users.id = vms.user_id"),
         ("tenants", "JOIN tenants ON tenants.id = users.tenant_id"),
         ("osfs", "JOIN osfs ON osfs.id = vms.osf_id"),
         ("hosts", "LEFT JOIN hosts ON hosts.id = vm_runtimes.host_id"),
