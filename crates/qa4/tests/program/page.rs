@@ -6,6 +6,7 @@ use crate::Program;
 use crate::installation::{Installation, image_file};
 
 const QA4: &str = include_str!("../../../../docs/admin/qa4.md");
+const API: &str = include_str!("../../../../docs/admin/api.md");
 const SECURITY: &str = include_str!("../../../../docs/admin/security.md");
 const CONFIGURATION: &str = include_str!("../../../../docs/admin/configuration.md");
 
@@ -54,6 +55,11 @@ async fn every_example_about_security_is_true() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_example_about_the_api_is_true() {
+    assert!(checked("api_page", API).await > 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_example_about_configuration_is_true() {
     assert!(checked("configuration_page", CONFIGURATION).await > 5);
 }
@@ -69,6 +75,7 @@ async fn checked(name: &str, page: &str) -> usize {
     let examples = examples(page);
     for (command, page) in &examples {
         let here = command.replace("/staging/", &format!("{}/", it.path("staging").display()));
+        let here = here.replace("/run/qvd/api.sock", &it.path("api.sock").display().to_string());
         let mut bash = Command::new("bash");
         let as_program = program.command();
         bash.args(["--norc", "-c", &format!("exec 2>&1; {here}")]).env_clear();
@@ -76,7 +83,7 @@ async fn checked(name: &str, page: &str) -> usize {
         bash.envs(as_program.get_envs().filter_map(|(name, value)| Some((name, value?))));
         let output = tokio::task::block_in_place(|| bash.output()).unwrap();
         let shown = String::from_utf8(output.stdout).unwrap();
-        assert!(fits(page, &shown), "$ {command}\n{shown}\nbut the page says\n{page}");
+        assert!(fits(page.trim_end(), shown.trim_end()), "$ {command}\n{shown}\nbut the page says\n{page}");
     }
     it.stop().await;
     examples.len()
