@@ -3,7 +3,9 @@
 //!
 //! `cargo run --release -p benches -- all`, or one of the names below. As root: desktops are real.
 
+mod admin;
 mod by_hand;
+mod daemon;
 mod desktops;
 mod disk;
 mod installation;
@@ -38,6 +40,18 @@ enum What {
         #[arg(long, default_value_t = 5000)]
         clients: usize,
     },
+    /// The API with many VMs, and `qa4` against it.
+    Admin {
+        /// How many VMs, each of a user of its own.
+        #[arg(long, default_value_t = 10_000)]
+        vms: u32,
+        /// Requests in each second.
+        #[arg(long, default_value_t = 200)]
+        rate: u32,
+        /// For how many seconds.
+        #[arg(long, default_value_t = 30)]
+        seconds: u32,
+    },
     /// Unpacking and cloning an image.
     Storage,
     /// From the start of a client to the pixels of its desktop.
@@ -69,12 +83,14 @@ fn main() -> Result<()> {
         What::All => {
             relay::measure(&mut table)?;
             router::measure(&mut table, 5000)?;
+            admin::measure(&mut table, 10_000, 200, 30)?;
             storage::measure(&mut table)?;
             desktops::pixel(&mut table, 20)?;
             desktops::farm(&mut table, 50, 100, 60)?;
         }
         What::Relay => relay::measure(&mut table)?,
         What::Router { clients } => router::measure(&mut table, clients)?,
+        What::Admin { vms, rate, seconds } => admin::measure(&mut table, vms, rate, seconds)?,
         What::Storage => storage::measure(&mut table)?,
         What::Pixel { runs } => desktops::pixel(&mut table, runs)?,
         What::Farm { starts, idle, seconds } => desktops::farm(&mut table, starts, idle, seconds)?,

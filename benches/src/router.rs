@@ -1,18 +1,17 @@
 //! One router, many clients: what each costs, and how long all take to come back after it was killed.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use qvd_auth::Hasher;
 use qvd_db::{Database, Settings, Tls};
 use qvd_relay::certificate::{SelfSigned, self_signed};
 use qvd_runtime::postgres::TemporaryCluster;
-use testbed::programs::program;
 use tokio::task::JoinSet;
 
+use crate::daemon::Daemon;
 use crate::peer::{self, Connected, Desktops};
 use crate::table::Table;
 use crate::usage;
@@ -48,7 +47,7 @@ async fn run(table: &mut Table, clients: usize) -> Result<()> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let tls = Arc::new(peer::client_config(&certificate, true)?);
 
-    let router = Router::start(&config, address).await?;
+    let router = Daemon::start("qvd-l7r", &config, address).await?;
     let empty = usage::own_memory(router.pid())?;
     table.row("router, nobody logged in", mebibytes(empty), "", "");
     let begun = Instant::now();
@@ -69,7 +68,7 @@ async fn run(table: &mut Table, clients: usize) -> Result<()> {
     drop(router);
     drop(held);
     let begun = Instant::now();
-    let router = Router::start(&config, address).await?;
+    let router = Daemon::start("qvd-l7r", &config, address).await?;
     let held = all(&tls, address, clients).await?;
     let again = begun.elapsed();
     let cost = usage::process(router.pid())?;
@@ -156,32 +155,4 @@ async fn deploy(
     );
     Database::new(&settings)?.client().await?.batch_execute(&rows).await.context("cannot insert the rows")?;
     Ok(settings)
-}
-
-/// A router of its own process; it is killed with this.
-struct Router(Child);
-
-impl Router {
-    async fn start(config: &std::path::Path, address: SocketAddr) -> Result<Self> {
-        let mut command = Command::new(program("qvd")?);
-        command.args(["daemon", "qvd-l7r", "-f"]).arg(config);
-        let mut router = Self(command.stdin(Stdio::null()).spawn().context("cannot start the router")?);
-        let limit = Instant::now() + Duration::from_secs(20);
-        while tokio::net::TcpStream::connect(address).await.is_err() {
-            ensure!(router.0.try_wait()?.is_none() && Instant::now() < limit, "the router does not serve");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        Ok(router)
-    }
-
-    fn pid(&self) -> u32 {
-        self.0.id()
-    }
-}
-
-impl Drop for Router {
-    fn drop(&mut self) {
-        let _gone = self.0.kill();
-        let _code = self.0.wait();
-    }
 }

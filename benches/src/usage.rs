@@ -54,3 +54,11 @@ pub fn share_of_memory(pid: i32) -> Option<u64> {
 pub fn installed(path: &str) -> bool {
     Path::new(path).exists()
 }
+
+/// The most memory that a process has had, in bytes.
+pub fn peak_memory(pid: u32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+    let kib: u64 = line.split_whitespace().next().unwrap_or_default().parse()?;
+    Ok(kib * 1024)
+}
