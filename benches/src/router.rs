@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use qvd_auth::Hasher;
-use qvd_db::{Database, Settings, Tls};
+use qvd_db::{Database, Settings, Tls, Vault};
 use qvd_relay::certificate::{SelfSigned, self_signed};
 use qvd_runtime::postgres::TemporaryCluster;
 use tokio::task::JoinSet;
@@ -132,6 +132,7 @@ async fn deploy(
         connect_timeout: Duration::from_secs(5),
         pool_size: 2,
         tls: Tls::default(),
+        vault: Vault::default(),
     };
     qvd_db::deploy::deploy(&settings, &Default::default()).await?;
     let password = Hasher::new(1).hash(b"secret").await?;

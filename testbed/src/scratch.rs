@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use qvd_db::deploy::Deployment;
-use qvd_db::{Database, Settings, Tls};
+use qvd_db::{Database, Settings, Tls, Vault};
 use qvd_runtime::postgres::TemporaryCluster;
 
 /// The administrator of a cluster, in its first database.
@@ -18,6 +18,7 @@ pub fn administrator(cluster: &TemporaryCluster) -> Settings {
         user: "postgres".to_owned(),
         password: None,
         tls: Tls::default(),
+        vault: Vault::default(),
         connect_timeout: Duration::from_secs(5),
         pool_size: 4,
     }

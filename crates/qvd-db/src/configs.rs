@@ -1,7 +1,8 @@
 //! Configuration rows and TLS material.
 
-use qvd_model::TenantId;
+use qvd_model::{TenantId, config};
 
+use crate::vault::{Place, Vault};
 use crate::{Database, Error, Session, Sql};
 
 const ROWS: Sql = Sql::new("read the configuration", "SELECT tenant_id, key, value FROM configs");
@@ -26,31 +27,53 @@ pub(crate) const ALL: &[Sql] = &[ROWS, VALUE, SET, DELETE, PEM, SET_PEM, DELETE_
 /// A row: tenant (`-1` for global), key, unexpanded value.
 pub type Row = (TenantId, String, String);
 
-/// All rows of all tenants.
+/// All rows of all tenants, with opened secrets.
 pub async fn rows(database: &Database) -> Result<Vec<Row>, Error> {
     let client = database.client().await?;
     let rows = ROWS.query(&client, &[]).await?;
     rows.iter()
         .map(|row| {
+            let (tenant, key) =
+                (TenantId(ROWS.column(row, "tenant_id")?), ROWS.column::<String>(row, "key")?);
             let value: Option<String> = ROWS.column(row, "value")?;
-            Ok((
-                TenantId(ROWS.column(row, "tenant_id")?),
-                ROWS.column(row, "key")?,
-                value.unwrap_or_default(),
-            ))
+            let value = opened(database.vault(), tenant, &key, value.unwrap_or_default())?;
+            Ok((tenant, key, value))
         })
         .collect()
 }
 
-/// The value of a row, if there is one.
-pub async fn value(session: &impl Session, tenant: TenantId, key: &str) -> Result<Option<String>, Error> {
-    let row = VALUE.query_opt(session, &[&tenant.0, &key]).await?;
-    row.map(|row| Ok(VALUE.column::<Option<String>>(&row, "value")?.unwrap_or_default())).transpose()
+fn opened(vault: &Vault, tenant: TenantId, key: &str, stored: String) -> Result<String, Error> {
+    if config::is_secret(key) { vault.open(Place::Setting(tenant, key), &stored) } else { Ok(stored) }
 }
 
-/// Sets a row; a trigger announces it.
-pub async fn set(session: &impl Session, tenant: TenantId, key: &str, value: &str) -> Result<(), Error> {
-    SET.execute(session, &[&tenant.0, &key, &value]).await.map(drop)
+/// The value of a row, if there is one.
+pub async fn value(
+    vault: &Vault,
+    session: &impl Session,
+    tenant: TenantId,
+    key: &str,
+) -> Result<Option<String>, Error> {
+    let Some(row) = VALUE.query_opt(session, &[&tenant.0, &key]).await? else { return Ok(None) };
+    let stored: Option<String> = VALUE.column(&row, "value")?;
+    opened(vault, tenant, key, stored.unwrap_or_default()).map(Some)
+}
+
+/// Sets a row, a secret sealed; a trigger announces it.
+pub async fn set(
+    vault: &Vault,
+    session: &impl Session,
+    tenant: TenantId,
+    key: &str,
+    value: &str,
+) -> Result<(), Error> {
+    let sealed;
+    let stored = if config::is_secret(key) {
+        sealed = vault.seal(Place::Setting(tenant, key), value)?;
+        &sealed
+    } else {
+        value
+    };
+    SET.execute(session, &[&tenant.0, &key, &stored]).await.map(drop)
 }
 
 /// Deletes a row, so that the value below it is in force again. Whether there was one.
@@ -59,14 +82,22 @@ pub async fn delete(session: &impl Session, tenant: TenantId, key: &str) -> Resu
 }
 
 /// PEM text of `l7r.ssl.key`, `.cert`, `.ca` or `.crl`.
-pub async fn pem(session: &impl Session, key: &str) -> Result<Option<String>, Error> {
-    let row = PEM.query_opt(session, &[&key]).await?;
-    row.map(|row| PEM.column(&row, "value")).transpose()
+pub async fn pem(vault: &Vault, session: &impl Session, key: &str) -> Result<Option<String>, Error> {
+    let Some(row) = PEM.query_opt(session, &[&key]).await? else { return Ok(None) };
+    let stored: String = PEM.column(&row, "value")?;
+    if config::is_secret(key) { vault.open(Place::Pem(key), &stored).map(Some) } else { Ok(Some(stored)) }
 }
 
-/// Stores PEM text; a trigger announces it.
-pub async fn set_pem(session: &impl Session, key: &str, pem: &str) -> Result<(), Error> {
-    SET_PEM.execute(session, &[&key, &pem]).await.map(drop)
+/// Stores PEM text, a private key sealed; a trigger announces it.
+pub async fn set_pem(vault: &Vault, session: &impl Session, key: &str, pem: &str) -> Result<(), Error> {
+    let sealed;
+    let stored = if config::is_secret(key) {
+        sealed = vault.seal(Place::Pem(key), pem)?;
+        &sealed
+    } else {
+        pem
+    };
+    SET_PEM.execute(session, &[&key, &stored]).await.map(drop)
 }
 
 /// Removes PEM text; a trigger announces it.

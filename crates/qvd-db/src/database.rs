@@ -15,7 +15,7 @@ use tracing::debug;
 
 use crate::sql::Sql;
 use crate::tls::Tls;
-use crate::{Conflict, Error};
+use crate::{Conflict, Error, Vault};
 
 /// A transaction that rolls back unless it is committed.
 pub type Transaction<'a> = deadpool_postgres::Transaction<'a>;
@@ -50,6 +50,8 @@ pub struct Settings {
     pub password: Option<SecretString>,
     /// Whether the way there is encrypted.
     pub tls: Tls,
+    /// What seals the secrets in it.
+    pub vault: Vault,
     /// Limit of one attempt to connect.
     pub connect_timeout: Duration,
     /// Most connections at the same time.
@@ -72,6 +74,7 @@ impl Settings {
             user: text("database.user")?,
             password: value("database.password")?.map(SecretString::from),
             tls: Tls::from_words(&text("database.tls")?, value("database.tls.ca")?.as_deref())?,
+            vault: vault(value("database.secrets.file")?)?,
             connect_timeout: Duration::try_from_secs_f64(seconds).map_err(|_| wrong(limit))?,
             pool_size: text("internal.database.pool.size")?
                 .parse()
@@ -104,10 +107,18 @@ impl Settings {
     }
 }
 
+/// The vault of a key file that has to be there.
+fn vault(file: Option<String>) -> Result<Vault, Error> {
+    let vault = file.map(Vault::at).unwrap_or_default();
+    vault.check()?;
+    Ok(vault)
+}
+
 /// The database. Clones share the connections.
 #[derive(Debug, Clone)]
 pub struct Database {
     pool: Pool,
+    vault: Vault,
 }
 
 impl Database {
@@ -133,7 +144,12 @@ impl Database {
             }))
             .build()
             .map_err(|e| Error::Settings(e.to_string()))?;
-        Ok(Self { pool })
+        Ok(Self { pool, vault: settings.vault.clone() })
+    }
+
+    /// What seals and opens the secrets in it.
+    pub fn vault(&self) -> &Vault {
+        &self.vault
     }
 
     /// A connection for single statements.

@@ -7,7 +7,7 @@ use tokio_postgres::{Client, Transaction};
 use tracing::info;
 
 use crate::takeover::{self, TakenOver};
-use crate::{Error, Settings, seed};
+use crate::{Error, Settings, secrets, seed};
 
 /// A numbered, immutable step of the schema.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +32,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { number: 8, name: "audit", sql: include_str!("schema/0008_audit.sql") },
     Migration { number: 9, name: "login failures", sql: include_str!("schema/0009_login_failures.sql") },
     Migration { number: 10, name: "tickets", sql: include_str!("schema/0010_tickets.sql") },
+    Migration { number: 11, name: "sealed secrets", sql: include_str!("schema/0011_sealed.sql") },
 ];
 const GRANTS: &str = include_str!("schema/grants.sql");
 /// Drops every object of the schema `public`, but for those of extensions.
@@ -222,6 +223,28 @@ pub async fn standing(settings: &Settings) -> Result<Standing, DeployError> {
     migrate_in(&tx).await.map(Standing::Ours)
 }
 
+/// How the secrets of a database are kept, if it is ours; changes nothing.
+pub async fn secrets(settings: &Settings) -> Result<Option<secrets::Standing>, DeployError> {
+    let (mut client, _connection) = connect(settings).await?;
+    let tx = begin(&mut client).await?;
+    if !exists(&tx, "migrations").await? {
+        return Ok(None);
+    }
+    secrets::standing(&tx, &settings.vault).await.map(Some).map_err(DeployError::Rows)
+}
+
+/// Seals all secrets with the newest key; how many there were that were not.
+pub async fn seal(settings: &Settings) -> Result<usize, DeployError> {
+    let (mut client, _connection) = connect(settings).await?;
+    let tx = begin(&mut client).await?;
+    if !exists(&tx, "migrations").await? {
+        return Err(DeployError::Older);
+    }
+    let sealed = secrets::seal(&tx, &settings.vault, secrets::Which::All).await.map_err(DeployError::Rows)?;
+    tx.commit().await.map_err(|e| DeployError::Rows(Error::during("seal the secrets")(e)))?;
+    Ok(sealed)
+}
+
 /// The names of hosts whose daemons wrote a heartbeat within the last five minutes, if there are any.
 pub async fn living_hosts(settings: &Settings) -> Result<Option<String>, DeployError> {
     let (mut client, _connection) = connect(settings).await?;
@@ -253,6 +276,11 @@ async fn finish(
     settings: &Settings,
     deployment: &Deployment,
 ) -> Result<(), DeployError> {
+    let sealed =
+        secrets::seal(&tx, &settings.vault, secrets::Which::Plain).await.map_err(DeployError::Rows)?;
+    if sealed > 0 {
+        info!(database = settings.name, sealed, "secrets sealed");
+    }
     grant(&tx, deployment).await.map_err(DeployError::Schema)?;
     let isolation = format!(
         "ALTER DATABASE \"{}\" SET default_transaction_isolation TO 'serializable'",

@@ -36,6 +36,22 @@ pub enum Error {
         /// What is wrong.
         problem: String,
     },
+    /// A secret cannot be opened or sealed.
+    #[error("the secret {place}: {problem}")]
+    Sealed {
+        /// What it is of.
+        place: String,
+        /// What is wrong, and what to do.
+        problem: String,
+    },
+    /// The file with the keys of secrets cannot be used.
+    #[error("the key file {}: {problem}", file.display())]
+    KeyFile {
+        /// Where it is, or should be.
+        file: std::path::PathBuf,
+        /// What is wrong, and what to do.
+        problem: String,
+    },
     /// The schema is not the one that this program knows.
     #[error("the database has schema {found}, this program needs {needed}; run qvd-deploy-db")]
     Schema {

@@ -18,10 +18,12 @@ mod listener;
 pub mod node;
 pub mod placement;
 pub mod router;
+pub mod secrets;
 mod seed;
 mod sql;
 mod takeover;
 mod tls;
+pub mod vault;
 
 pub use database::{Database, Settings, Transaction};
 pub use error::{Conflict, Error};
@@ -29,6 +31,7 @@ pub use listener::{Doorbell, Listener};
 pub use sql::{Session, Sql, column};
 pub use takeover::TakenOver;
 pub use tls::Tls;
+pub use vault::Vault;
 
 /// Every statement of this crate by module, for the tests that prepare them all and check who may run them.
 pub fn statements() -> impl Iterator<Item = (&'static str, Sql)> {

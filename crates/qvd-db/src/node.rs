@@ -10,7 +10,7 @@ use qvd_model::{DiId, Failure, Generation, HostId, OsfId, TenantId, UserId, VmId
 
 use crate::events::{self, Actor, Event};
 use crate::hosts::Incarnation;
-use crate::{Database, Error, Session, Sql};
+use crate::{Database, Error, Session, Sql, vault};
 
 // Claims the pending starts of a host's stopped VMs, for the daemon that has the host row. `$1` host, `$2` incarnation.
 const CLAIM_STARTS: Sql = Sql::new(
@@ -308,6 +308,7 @@ pub async fn publish(database: &Database, own: Ownership, place: &Place<'_>) -> 
     let client = database.client().await?;
     let (agent, nx, ssh) = (i32::from(place.agent_port), i32::from(place.nx_port), i32::from(place.ssh_port));
     let address = place.address.to_string();
+    let secret = database.vault().seal(vault::Place::Agent(own.vm), place.secret)?;
     let touched = PUBLISH
         .execute(
             &client,
@@ -321,7 +322,7 @@ pub async fn publish(database: &Database, own: Ownership, place: &Place<'_>) -> 
                 &ssh,
                 &place.di.0,
                 &place.osf.0,
-                &place.secret,
+                &secret,
             ],
         )
         .await?;

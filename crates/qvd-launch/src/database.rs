@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
-use qvd_db::{Settings, Tls};
+use qvd_db::{Settings, Tls, Vault};
 use qvd_runtime::postgres::{Access, PrivateCluster};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
@@ -33,6 +33,7 @@ pub fn settings(layout: &Layout, name: &str) -> Settings {
         user: "postgres".to_owned(),
         password: None,
         tls: Tls::default(),
+        vault: Vault::at(layout.secrets()),
         connect_timeout: Duration::from_secs(20),
         pool_size: 2,
     }

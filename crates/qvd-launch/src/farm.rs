@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use qvd_db::{Database, Settings, Tls, hosts};
+use qvd_db::{Database, Settings, Tls, Vault, hosts};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
@@ -79,6 +79,7 @@ impl FarmDatabase {
             user: role.to_owned(),
             password: passwords.find(role).map(SecretString::from),
             tls: self.tls()?,
+            vault: Vault::default(),
             connect_timeout: CONNECT_LIMIT,
             pool_size: 2,
         })

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use nix::fcntl::OFlag;
 use nix::unistd::User;
-use qvd_db::Settings;
+use qvd_db::{Settings, Vault};
 use qvd_runtime::properties::format as entry;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ use crate::addresses::PREFIX;
 use crate::database::settings;
 use crate::farm::FarmDatabase;
 use crate::layout::{Daemon, Layout};
-use crate::passwords::Passwords;
+use crate::passwords::{Passwords, SECRETS};
 
 /// The unprivileged user of router and API.
 pub const SERVICE_USER: &str = "qvd";
@@ -134,6 +134,12 @@ impl Installation {
             make_directory(&directory, mode, owner)?;
         }
         make_logs(layout, &service)?;
+        let (vault, owner) = (Vault::at(layout.secrets()), (service.uid.as_raw(), service.gid.as_raw()));
+        match (&self.farm, passwords.find(SECRETS)) {
+            (Some(_), Some(keys)) => vault.create_from(keys, Some(owner))?,
+            (Some(_), None) => false,
+            (None, _) => vault.create(Some(owner))?,
+        };
         for daemon in self.daemons() {
             let text = self.configuration(layout, daemon, passwords)?;
             let owner = (!daemon.is_privileged()).then_some(&service);
@@ -172,6 +178,10 @@ impl Installation {
         add("database.user", &settings.user);
         if let Some(password) = &settings.password {
             add("database.password", password.expose_secret());
+        }
+        // The secrets of a farm may be plain.
+        if self.farm.is_none() || layout.secrets().exists() {
+            add("database.secrets.file", &below(&layout.secrets()));
         }
         let farm = self.farm.as_ref();
         if let Some(tls) = farm.and_then(|farm| farm.tls.as_deref()) {

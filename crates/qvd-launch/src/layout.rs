@@ -68,6 +68,11 @@ impl Layout {
         self.root.join("passwords")
     }
 
+    /// The keys that seal the secrets in the database.
+    pub fn secrets(&self) -> PathBuf {
+        self.configuration_directory().join("secrets.key")
+    }
+
     /// Directory of the configuration files.
     pub fn configuration_directory(&self) -> PathBuf {
         self.root.join("etc")

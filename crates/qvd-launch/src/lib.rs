@@ -27,6 +27,7 @@ pub use choice::Options;
 pub use control::restart;
 pub use database::{Sharing, with_database};
 pub use down::down;
+pub use installation::SERVICE_USER;
 pub use layout::{Daemon, Layout};
 pub use passwords::generate as new_password;
 pub use status::status;

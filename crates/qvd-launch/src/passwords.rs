@@ -13,6 +13,9 @@ use crate::layout::Layout;
 #[derive(Debug, Clone)]
 pub struct Passwords(Vec<(String, String)>);
 
+/// Under this name stand the keys that seal the secrets in the database: nodes that join need them too.
+pub const SECRETS: &str = "secrets";
+
 impl Passwords {
     /// The passwords of the installation, generated the first time.
     pub fn keep(layout: &Layout) -> Result<Self> {
@@ -43,6 +46,12 @@ impl Passwords {
     /// Only those of these names: a node has no use for the others.
     pub fn only(self, names: &[&str]) -> Self {
         Self(self.0.into_iter().filter(|(name, _)| names.contains(&name.as_str())).collect())
+    }
+
+    /// Puts something under a name.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.0.retain(|(known, _)| known != name);
+        self.0.push((name.to_owned(), value.to_owned()));
     }
 
     /// The password of this name.

@@ -15,7 +15,7 @@ use nix::fcntl::{Flock, FlockArg};
 use qvd_auth::Hasher;
 use qvd_db::deploy::{Deployed, Deployment, ensure};
 use qvd_db::events::Actor;
-use qvd_db::{Database, hosts};
+use qvd_db::{Database, Vault, hosts};
 use qvd_runtime::Drain;
 use secrecy::SecretString;
 use tokio::sync::mpsc;
@@ -27,7 +27,7 @@ use crate::control::{self, Orders};
 use crate::database::{cluster, keep as keep_database, settings};
 use crate::installation::Installation;
 use crate::layout::{Daemon, Layout};
-use crate::passwords::Passwords;
+use crate::passwords::{Passwords, SECRETS};
 use crate::report::Reporter;
 
 /// How long API and router may take to stop.
@@ -70,8 +70,10 @@ async fn run(layout: &Layout, caller: &mut Caller, stop: CancellationToken) -> R
         let database = Database::new(&installation.database(layout, Daemon::Api, &passwords)?)?;
         return with_database(layout, &installation, &database, caller, &stop).await;
     }
-    let passwords = Passwords::keep(layout)?;
+    let mut passwords = Passwords::keep(layout)?;
     installation.lay_out(layout, &passwords)?;
+    passwords.set(SECRETS, &Vault::at(layout.secrets()).line()?);
+    passwords.write(layout)?;
 
     caller.say("step", "starting PostgreSQL");
     let cluster = cluster(layout)?;
@@ -205,11 +207,11 @@ async fn deploy(layout: &Layout, passwords: &Passwords) -> Result<Database> {
 async fn store_certificate(layout: &Layout, database: &Database) -> Result<()> {
     let client = database.client().await?;
     for (key, file) in [("l7r.ssl.cert", "cert.pem"), ("l7r.ssl.key", "key.pem")] {
-        if qvd_db::configs::pem(&client, key).await?.is_none() {
+        if qvd_db::configs::pem(database.vault(), &client, key).await?.is_none() {
             let path = layout.certificates().join(file);
             let pem =
                 std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            qvd_db::configs::set_pem(&client, key, &pem).await?;
+            qvd_db::configs::set_pem(database.vault(), &client, key, &pem).await?;
         }
     }
     Ok(())

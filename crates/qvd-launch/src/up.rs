@@ -12,7 +12,7 @@ use crate::choice::{Options, choose};
 use crate::farm;
 use crate::installation::{Installation, SERVICE_USER};
 use crate::layout::{Daemon, Layout};
-use crate::passwords::Passwords;
+use crate::passwords::{Passwords, SECRETS};
 use crate::preflight::{self, Request};
 
 /// Brings the installation up and returns when it serves; `out` gets the progress.
@@ -66,7 +66,10 @@ fn passwords(layout: &Layout, installation: &Installation, options: &Options) ->
         None => Passwords::known(layout)?,
     };
     Ok(match &installation.farm {
-        Some(farm) => known.only(&Daemon::ALL.map(|daemon| farm.role(daemon))),
+        Some(farm) => {
+            let roles = Daemon::ALL.map(|daemon| farm.role(daemon));
+            known.only(&[roles.as_slice(), &[SECRETS]].concat())
+        }
         None => known,
     })
 }

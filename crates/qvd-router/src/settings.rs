@@ -56,7 +56,7 @@ pub(crate) async fn tls(values: &Values, database: &Database) -> Result<Option<S
     }
     let client = database.client().await?;
     let text = async |name: &str| -> Result<Option<String>, Error> {
-        if let Some(pem) = configs::pem(&client, &format!("l7r.ssl.{name}")).await? {
+        if let Some(pem) = configs::pem(database.vault(), &client, &format!("l7r.ssl.{name}")).await? {
             return Ok(Some(pem));
         }
         let path = values.path(&format!("path.l7r.ssl.{name}"))?;
@@ -73,7 +73,7 @@ pub(crate) async fn tls(values: &Values, database: &Database) -> Result<Option<S
     let mut material = TlsMaterial { cert, key, ..TlsMaterial::default() };
     if values.flag("l7r.client.cert.require")? {
         material.client_ca = Some(text("ca").await?.ok_or(Error::NoAuthority)?);
-        material.client_crl = configs::pem(&client, "l7r.ssl.crl").await?;
+        material.client_crl = configs::pem(database.vault(), &client, "l7r.ssl.crl").await?;
     }
     Ok(Some(ServerTls::new(&material)?))
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Subcommand;
-use qvd_db::deploy::{Deployment, Standing, ensure as bring_up_to_date, living_hosts, standing};
-use qvd_db::{Settings, Tls};
+use qvd_db::deploy::{Deployment, Standing, ensure as bring_up_to_date, living_hosts, secrets, standing};
+use qvd_db::{Settings, Tls, Vault};
 use qvd_launch::{Layout, Sharing, with_database};
 use qvd_runtime::Config;
 use secrecy::{ExposeSecret, SecretString};
@@ -53,7 +53,7 @@ pub struct Source {
 
 impl Source {
     /// Works on the database; a private one that does not run does for as long as that takes.
-    fn with(&self, sharing: Sharing, work: impl FnOnce(&Settings) -> Result<()>) -> Result<()> {
+    pub fn with(&self, sharing: Sharing, work: impl FnOnce(&Settings) -> Result<()>) -> Result<()> {
         let Some(data) = &self.data else { return work(&settings(&self.config_file)?) };
         let layout = Layout::new(std::path::absolute(data)?);
         with_database(&layout, sharing, work)
@@ -71,6 +71,8 @@ pub fn settings(file: &Path) -> Result<Settings> {
         user: values.text("database.user")?,
         password: values.optional("database.password")?.map(SecretString::from),
         tls: Tls::from_words(&values.text("database.tls")?, values.optional("database.tls.ca")?.as_deref())?,
+        // Whoever needs it reads it: a new database has none yet.
+        vault: values.optional("database.secrets.file")?.map(Vault::at).unwrap_or_default(),
         connect_timeout: values
             .seconds("internal.database.client.connect.timeout")
             .unwrap_or(Duration::from_secs(20)),
@@ -111,7 +113,16 @@ pub fn dump(settings: &Settings, file: &Path, force: bool) -> Result<()> {
         let out = part.try_clone()?;
         run_program(client("pg_dump", settings)?.arg("--format=custom").stdout(Stdio::from(out)))?;
         part.sync_all()?;
-        std::fs::rename(&beside, file).with_context(|| format!("cannot write {}", file.display()))
+        std::fs::rename(&beside, file).with_context(|| format!("cannot write {}", file.display()))?;
+        if let Some(kept) =
+            crate::daemon::runtime()?.block_on(secrets(settings))?.filter(|kept| kept.plain > 0)
+        {
+            println!(
+                "note: {} secrets in it are plain; `qvd-deploy-db seal` seals those of the database",
+                kept.plain
+            );
+        }
+        Ok(())
     })();
     if written.is_err() {
         let _gone = std::fs::remove_file(&beside);
@@ -154,6 +165,14 @@ pub fn restore(settings: &Settings, file: &Path, force: bool) -> Result<()> {
         }
         Standing::Ours(_) => {
             runtime.block_on(bring_up_to_date(settings, &Deployment::default()))?;
+            if let Some(kept) = runtime.block_on(secrets(settings))?.filter(|kept| kept.locked > 0) {
+                let keys =
+                    settings.vault.file().map_or("no key file".to_owned(), |file| file.display().to_string());
+                println!(
+                    "note: {} secrets are sealed with keys that are not here ({keys}); add the lines of those keys",
+                    kept.locked
+                );
+            }
             println!("restored");
         }
     }

@@ -6,9 +6,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Subcommand;
+use nix::unistd::User;
 use qvd_auth::Hasher;
 use qvd_db::deploy::{DeployError, Deployed, Deployment, Standing};
 use qvd_db::{Settings, deploy as database};
+use qvd_launch::Sharing;
 use secrecy::SecretString;
 
 /// Options of the program.
@@ -45,6 +47,14 @@ enum Verb {
         dry_run: bool,
         #[command(flatten)]
         common: Common,
+    },
+    /// Seal all secrets in the database with the newest key of the key file.
+    Seal {
+        /// Add a key to the file instead, to be copied to the other machines before anything is sealed with it.
+        #[arg(long)]
+        new_key: bool,
+        #[command(flatten)]
+        source: crate::archive::Source,
     },
     /// Tell what is in the database, and change nothing.
     Status {
@@ -96,6 +106,9 @@ impl From<DeployError> for Failure {
 pub fn run(options: Options) -> ExitCode {
     let outcome = match &options.verb {
         Some(Verb::Migrate { dry_run, common }) => migrate(common, *dry_run),
+        Some(Verb::Seal { new_key, source }) => {
+            source.with(Sharing::Shared, |settings| seal(settings, *new_key)).map_err(Failure::from)
+        }
         Some(Verb::Status { common }) => status(common),
         None if options.update_schema || options.update_from.is_some() => migrate(&options.common, false),
         None => deploy(&options),
@@ -118,6 +131,7 @@ fn deploy(options: &Options) -> Result<(), Failure> {
         confirm(&settings.name, options.yes)?;
         back_up(&settings, &options.common)?;
     }
+    make_keys(&settings)?;
     let deployed = runtime.block_on(async {
         let hash = Hasher::new(1).hash(password.as_bytes()).await.context("cannot hash the password")?;
         let administrators =
@@ -142,6 +156,11 @@ fn migrate(common: &Common, dry: bool) -> Result<(), Failure> {
         Deployed::Migrated(names) if names.is_empty() => Deployed::Migrated(names),
         _ => {
             back_up(&settings, common)?;
+            if let Some(kept) = runtime.block_on(database::secrets(&settings))?.filter(|kept| kept.locked > 0)
+            {
+                settings.vault.check().with_context(|| format!("{} secrets are sealed", kept.locked))?;
+            }
+            make_keys(&settings)?;
             runtime.block_on(database::migrate(&settings, &Deployment::default(), false))?
         }
     };
@@ -149,10 +168,47 @@ fn migrate(common: &Common, dry: bool) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Makes the key file that the configuration names, if it is not there.
+fn make_keys(settings: &Settings) -> Result<()> {
+    let Some(file) = settings.vault.file() else {
+        println!("note: secrets are stored plain, since database.secrets.file names no key file");
+        return Ok(());
+    };
+    // Router and API are to read it.
+    let owner = User::from_name(qvd_launch::SERVICE_USER)?.map(|user| (user.uid.as_raw(), user.gid.as_raw()));
+    if settings.vault.create(owner)? {
+        println!(
+            "key file: {}; every machine needs it, and it belongs to no backup of the database",
+            file.display()
+        );
+    }
+    Ok(())
+}
+
+fn seal(settings: &Settings, new_key: bool) -> Result<()> {
+    let file = settings.vault.file().context("database.secrets.file names no key file")?;
+    if new_key {
+        let name = settings.vault.add_key()?;
+        println!("{}: key {name} added; copy the file to the other machines, then seal", file.display());
+        return Ok(());
+    }
+    make_keys(settings)?;
+    let count = crate::daemon::runtime()?.block_on(database::seal(settings))?;
+    println!("{}: {count} secrets sealed", settings.name);
+    Ok(())
+}
+
 fn status(common: &Common) -> Result<(), Failure> {
     let settings = crate::archive::settings(&common.config_file)?;
     let name = &settings.name;
-    match crate::daemon::runtime()?.block_on(database::standing(&settings))? {
+    let runtime = crate::daemon::runtime()?;
+    if let Some(kept) = runtime.block_on(database::secrets(&settings))? {
+        println!(
+            "{name}: secrets: {} sealed, {} without their key, {} plain",
+            kept.sealed, kept.locked, kept.plain
+        );
+    }
+    match runtime.block_on(database::standing(&settings))? {
         Standing::Empty => println!("{name}: no QVD-DB; `qvd-deploy-db` deploys one"),
         Standing::Older(version) => {
             println!("{name}: schema {version} of an older QVD; `qvd-deploy-db migrate` takes it over");

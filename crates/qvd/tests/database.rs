@@ -78,6 +78,12 @@ impl Machine {
         command.stdin(Stdio::null()).output().unwrap().into()
     }
 
+    /// Runs `qvd-deploy-db seal`.
+    fn seal(&self, config: &Path, words: &[&str]) -> Said {
+        let mut command = Command::new(self.path("qvd-deploy-db.pl"));
+        command.arg("seal").args(words).arg("-c").arg(config).stdin(Stdio::null()).output().unwrap().into()
+    }
+
     /// Runs `qvd db`.
     fn db(&self, config: &Path, words: &[&str]) -> Said {
         let mut command = Command::new(env!("CARGO_BIN_EXE_qvd"));
@@ -198,4 +204,93 @@ fn force_makes_a_backup_first_and_options_have_their_codes() {
     std::fs::write(&unknown, "database.host = /nowhere\ndatabase.name = x\ndatabase.user = y\n").unwrap();
     let away = machine.deploy(&unknown, &["status"]);
     assert_eq!(away.code, Some(3), "{away:?}");
+}
+
+#[test]
+fn secrets_are_sealed_by_a_key_that_is_in_no_dump() {
+    let machine = Machine::new();
+    let config = machine.database("vault");
+    let plain = "INSERT INTO configs (tenant_id, key, value) VALUES (1, 'auth.ldap.bindpass', 'hunter2'); \
+        INSERT INTO ssl_configs (key, value) VALUES ('l7r.ssl.key', '-----BEGIN PRIVATE KEY-----hunter2')";
+    let said = machine.deploy(&config, &[]);
+    assert!(said.out.contains("secrets are stored plain"), "{said:?}");
+    machine.sql("vault", plain);
+    let dump = machine.path("plain.dump");
+    assert!(machine.db(&config, &["dump", dump.to_str().unwrap()]).out.contains("2 secrets in it are plain"));
+    assert!(plain_dump_has(&machine, "vault", "hunter2"));
+
+    // A key file is named: the first command that needs it makes it.
+    let keys = machine.path("secrets.key");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, format!("{text}database.secrets.file = {}\n", keys.display())).unwrap();
+    let said = machine.seal(&config, &[]);
+    assert!(said.out.contains("key file: ") && said.out.contains("vault: 2 secrets sealed"), "{said:?}");
+    assert_eq!(keys.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(!plain_dump_has(&machine, "vault", "hunter2"));
+    let status = machine.deploy(&config, &["status"]);
+    assert!(status.out.contains("2 sealed, 0 without their key, 0 plain"), "{status:?}");
+    assert!(machine.seal(&config, &[]).out.contains(": 0 secrets sealed"));
+
+    // Another key: first everywhere, then in use.
+    let before = machine.sql("vault", "SELECT value FROM configs WHERE key = 'auth.ldap.bindpass'");
+    let said = machine.seal(&config, &["--new-key"]);
+    assert!(said.out.contains(" added; copy the file"), "{said:?}");
+    assert_eq!(machine.sql("vault", "SELECT value FROM configs WHERE key = 'auth.ldap.bindpass'"), before);
+    assert!(machine.seal(&config, &[]).out.contains("2 secrets sealed"));
+    let after = machine.sql("vault", "SELECT value FROM configs WHERE key = 'auth.ldap.bindpass'");
+    assert_ne!(after.split('$').nth(2), before.split('$').nth(2));
+
+    // Restored where the key is not.
+    let sealed = machine.path("sealed.dump");
+    assert_eq!(machine.db(&config, &["dump", sealed.to_str().unwrap()]).out, "");
+    let elsewhere = machine.database("elsewhere");
+    let said = machine.db(&elsewhere, &["restore", sealed.to_str().unwrap()]);
+    assert!(said.out.contains("2 secrets are sealed with keys that are not here (no key file)"), "{said:?}");
+    let text = std::fs::read_to_string(&elsewhere).unwrap();
+    std::fs::write(&elsewhere, format!("{text}database.secrets.file = {}\n", machine.path("lost").display()))
+        .unwrap();
+    let refused = machine.seal(&elsewhere, &["--new-key"]);
+    assert!(
+        refused.code == Some(1) && refused.err.contains("lost: it does not exist; copy it"),
+        "{refused:?}"
+    );
+    std::fs::copy(&keys, machine.path("lost")).unwrap();
+    assert!(machine.deploy(&elsewhere, &["status"]).out.contains("2 sealed, 0 without their key"));
+    // A daemon without the file says which, and what to do.
+    std::fs::remove_file(machine.path("lost")).unwrap();
+    let mut api = Command::new(env!("CARGO_BIN_EXE_qvd"));
+    let said: Said = api.args(["daemon", "api", "-f"]).arg(&elsewhere).output().unwrap().into();
+    assert!(said.code != Some(0) && said.err.contains("lost: it does not exist"), "{said:?}");
+}
+
+/// Whether a dump of a database as text has some words.
+fn plain_dump_has(machine: &Machine, database: &str, words: &str) -> bool {
+    plain(machine, database).contains(words)
+}
+
+#[test]
+fn an_older_database_is_sealed_when_it_is_taken_over() {
+    let machine = Machine::new();
+    let config = machine.database("old");
+    let keys = machine.path("secrets.key");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, format!("{text}database.secrets.file = {}\n", keys.display())).unwrap();
+    machine.sql("old", RELATIONS);
+    machine.sql("old", VIEWS_AND_TRIGGERS);
+    machine.sql(
+        "old",
+        "INSERT INTO versions VALUES ('schema', '4.2.0'); \
+         INSERT INTO tenants (id, name) VALUES (-1, '-'), (0, '*'), (1, 'default'); \
+         INSERT INTO configs (tenant_id, key, value) VALUES (-1, 'l7r.auth.plugin.default.salt', 'pepper'), \
+         (-1, 'l7r.port', '8443'); \
+         INSERT INTO ssl_configs (key, value) VALUES ('l7r.ssl.key', E'-----BEGIN\\npepper'), ('l7r.ssl.cert', 'c')",
+    );
+    assert!(!keys.exists());
+    assert_eq!(machine.deploy(&config, &["migrate", "--dry-run"]).code, Some(0));
+    assert!(!keys.exists(), "a rehearsal makes nothing");
+    let said = machine.deploy(&config, &["migrate", "--no-backup"]);
+    assert!(said.code == Some(0) && said.out.contains("key file: "), "{said:?}");
+    assert!(!plain_dump_has(&machine, "old", "pepper"));
+    let rest = "SELECT (SELECT value FROM ssl_configs WHERE key = 'l7r.ssl.cert') || value FROM configs WHERE key = 'l7r.port'";
+    assert_eq!(machine.sql("old", rest), "c8443");
 }

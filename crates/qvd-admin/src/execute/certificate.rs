@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use qvd_auth::token_digest;
-use qvd_db::Session;
 use qvd_db::admin::select::Identity;
 use qvd_db::configs;
+use qvd_db::{Session, Vault};
 use qvd_model::TenantId;
 use qvd_model::action::Status;
 use qvd_relay::{ServerTls, TlsMaterial};
@@ -45,13 +45,15 @@ pub(super) async fn set(app: &App, request: Arc<Request>) -> Result<Reply, Refus
     };
     ServerTls::new(&material)
         .map_err(|e| Refusal::about(Status::WrongArgumentValue, "cert").because(e.to_string()))?;
+    let vault = app.database.vault().clone();
     app.database
         .transaction("set the certificate", move |tx| {
             let (texts, removed, request) = (texts.clone(), removed.clone(), request.clone());
+            let vault = vault.clone();
             Box::pin(async move {
-                let before = state(tx).await?;
+                let before = state(&vault, tx).await?;
                 for (name, text) in &texts {
-                    configs::set_pem(tx, &format!("l7r.ssl.{name}"), text).await?;
+                    configs::set_pem(&vault, tx, &format!("l7r.ssl.{name}"), text).await?;
                 }
                 for name in &removed {
                     configs::delete_pem(tx, &format!("l7r.ssl.{name}")).await?;
@@ -59,7 +61,7 @@ pub(super) async fn set(app: &App, request: Arc<Request>) -> Result<Reply, Refus
                 let name = "l7r.ssl.cert".to_owned();
                 let identity = Identity { id: 0, name, tenant: Some(TenantId::GLOBAL.0) };
                 request.circumstances.tell(tx, &identity, "certificate replaced").await?;
-                let change = Change::between(Some(before), Some(state(tx).await?));
+                let change = Change::between(Some(before), Some(state(&vault, tx).await?));
                 request.circumstances.done(tx, &identity, &change).await?;
                 Ok::<_, Refusal>(())
             })
@@ -69,11 +71,11 @@ pub(super) async fn set(app: &App, request: Arc<Request>) -> Result<Reply, Refus
 }
 
 /// What is kept, the texts that are long by their digests.
-async fn state(session: &impl Session) -> Result<State, Refusal> {
+async fn state(vault: &Vault, session: &impl Session) -> Result<State, Refusal> {
     let mut state = State::new();
     for name in ["cert", "key", "ca", "crl"] {
         let key = format!("l7r.ssl.{name}");
-        if let Some(pem) = configs::pem(session, &key).await? {
+        if let Some(pem) = configs::pem(vault, session, &key).await? {
             state.insert(key, json!(token_digest(pem.as_bytes())));
         }
     }

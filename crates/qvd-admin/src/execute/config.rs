@@ -176,6 +176,10 @@ async fn check_key(
         let why = format!("a setting may not show `{secret}`, which is a secret");
         return Err(Refusal::about(Status::WrongArgumentValue, key).because(why));
     }
+    if value.starts_with(qvd_db::vault::PREFIX) {
+        let why = format!("values that begin with {} are sealed ones", qvd_db::vault::PREFIX);
+        return Err(Refusal::about(Status::WrongArgumentValue, key).because(why));
+    }
     match config::key(key) {
         None if !caller.is_super() && app.config.now().raw(key).is_none() => {
             return Err(Refusal::about(Status::KeyNotDeclared, key));
@@ -253,15 +257,15 @@ async fn change(
     value: Option<String>,
     text: String,
 ) -> Result<(), Refusal> {
-    let circumstances = request.circumstances.clone();
+    let (circumstances, vault) = (request.circumstances.clone(), app.database.vault().clone());
     app.database
         .transaction("change a setting", move |tx| {
-            let (mut circumstances, key) = (circumstances.clone(), key.clone());
+            let (mut circumstances, key, vault) = (circumstances.clone(), key.clone(), vault.clone());
             let (value, text) = (value.clone(), text.clone());
             Box::pin(async move {
-                let before = configs::value(tx, tenant, &key).await?;
+                let before = configs::value(&vault, tx, tenant, &key).await?;
                 match &value {
-                    Some(value) => configs::set(tx, tenant, &key, value).await?,
+                    Some(value) => configs::set(&vault, tx, tenant, &key, value).await?,
                     None => {
                         configs::delete(tx, tenant, &key).await?;
                         circumstances.ask(&json!({"key": key, "value": before}));

@@ -230,9 +230,31 @@ async fn a_certificate_is_checked_and_kept() {
         (&json!(0), &json!(1), &json!([])),
         "{done}"
     );
-    let client = it.database().client().await.unwrap();
-    let kept = qvd_db::configs::pem(&client, "l7r.ssl.cert").await.unwrap();
-    assert_eq!(kept.as_deref(), Some(pair.cert.as_str()));
+    let database = it.database();
+    let client = database.client().await.unwrap();
+    for (key, expected) in [("l7r.ssl.cert", &pair.cert), ("l7r.ssl.key", &pair.key)] {
+        let kept = qvd_db::configs::pem(database.vault(), &client, key).await.unwrap();
+        assert_eq!(kept.as_ref(), Some(expected));
+    }
+    let stored = "SELECT value FROM ssl_configs WHERE key = 'l7r.ssl.key'";
+    let stored: String = client.query_one(stored, &[]).await.unwrap().get(0);
+    assert!(stored.starts_with(qvd_db::vault::PREFIX), "the key is not sealed");
+    // Nor is a setting, and nobody reads it back or puts in something that looks sealed.
+    let bind = |value: &str| {
+        json!({"action": "config_set",
+        "arguments": {"tenant_id": 1, "key": "auth.ldap.bindpass", "value": value}})
+    };
+    assert_eq!(status(bind("hunter2")).await, 0);
+    assert_eq!(status(bind(&stored)).await, 6330);
+    let stored = "SELECT value FROM configs WHERE key = 'auth.ldap.bindpass'";
+    let stored: String = client.query_one(stored, &[]).await.unwrap().get(0);
+    assert!(stored.starts_with(qvd_db::vault::PREFIX), "{stored}");
+    let shown = json!({"action": "config_get", "filters": {"key": "auth.ldap.bindpass"}});
+    let shown = it.post("/api", &shown).await.1.to_string();
+    assert!(
+        shown.contains("**********") && !shown.contains("hunter2") && !shown.contains("$qs1$"),
+        "{shown}"
+    );
     let log =
         it.post("/api", &json!({"action": "log_get_list", "filters": {"action": "config_ssl"}})).await.1;
     assert!(!log.to_string().contains("PRIVATE KEY"), "the key is in the log");

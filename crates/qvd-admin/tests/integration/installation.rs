@@ -11,7 +11,7 @@ use qvd_cli::error::Error as CliError;
 use qvd_cli::options::Options;
 use qvd_db::deploy::Deployment;
 use qvd_db::hosts::{self, Beat, Capacity};
-use qvd_db::{Database, Settings};
+use qvd_db::{Database, Settings, Vault};
 use qvd_model::HostState;
 use qvd_runtime::Config;
 use qvd_runtime::postgres::TemporaryCluster;
@@ -48,19 +48,23 @@ impl Installation {
         let administrators =
             ["superadmin", "admin"].map(|who| (who.to_owned(), SecretString::from(hash.clone()))).to_vec();
         scratch.deploy(&Deployment { administrators, ..Deployment::default() }).await;
-        let Scratch { cluster, settings } = scratch;
+        let Scratch { cluster, mut settings } = scratch;
 
         let dir = tempfile::tempdir().unwrap();
         let at = |part: &str| dir.path().join(part);
         for directory in ["images", "staging", "home"] {
             std::fs::create_dir(at(directory)).unwrap();
         }
+        // As `qvd-deploy-db` makes it.
+        settings.vault = Vault::at(at("secrets.key"));
+        settings.vault.create(None).unwrap();
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
         let certificate = qvd_relay::certificate::self_signed(&names).unwrap();
         std::fs::write(at("cert.pem"), &certificate.cert).unwrap();
         std::fs::write(at("key.pem"), &certificate.key).unwrap();
         let text = format!(
             "database.host = {}\ndatabase.name = {name}\ndatabase.user = qvd_api\n\
+             database.secrets.file = {dir}/secrets.key\n\
              api.url = https://127.0.0.1:0/\napi.socket = {dir}/api.sock\n\
              path.api.ssl.cert = {dir}/cert.pem\npath.api.ssl.key = {dir}/key.pem\n\
              path.storage.images = {dir}/images\npath.storage.staging = {dir}/staging\n\

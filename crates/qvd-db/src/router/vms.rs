@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use qvd_model::{Failure, FailureCode, HostId, HostState, UserId, VmCommand, VmId, VmState};
 use secrecy::SecretString;
 
-use crate::{Database, Error, Sql};
+use crate::{Database, Error, Sql, vault};
 
 const LIST: Sql = Sql::new(
     "list the VMs of the user",
@@ -154,8 +154,9 @@ pub async fn desktop(database: &Database, vm: VmId) -> Result<Option<Desktop>, E
     };
     let place = match (address.and_then(|a| a.parse().ok()), port("vm_vma_port")?, port("vm_x_port")?) {
         (Some(address), Some(agent_port), Some(x_port)) => {
-            let secret: Option<String> = DESKTOP.column(&row, "vma_secret")?;
-            Some(Place { address, agent_port, x_port, secret: secret.map(SecretString::from) })
+            let stored: Option<&str> = DESKTOP.column(&row, "vma_secret")?;
+            let opened = stored.map(|stored| database.vault().open(vault::Place::Agent(vm), stored));
+            Some(Place { address, agent_port, x_port, secret: opened.transpose()?.map(SecretString::from) })
         }
         _ => None,
     };

@@ -8,10 +8,12 @@ const CATALOG: &str = include_str!("inventory.sql");
 const DOCUMENTED: &str = include_str!("inventory.txt");
 
 /// Documented columns that hold more than they did.
-const WIDENED: [(&str, &str, &str); 4] = [
+const WIDENED: [(&str, &str, &str); 6] = [
     ("table users", "column password varchar(64)", "column password varchar(255)"),
     ("table administrators", "column password varchar(64)", "column password varchar(255)"),
     ("table configs", "column key varchar(64)!", "column key varchar(255)!"),
+    ("table configs", "column value varchar(4096)!", "column value text!"),
+    ("table ssl_configs", "column value varchar(32768)!", "column value text!"),
     ("table session", "column sid varchar(40)!", "column sid varchar(128)!"),
 ];
 

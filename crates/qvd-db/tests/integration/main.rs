@@ -18,4 +18,5 @@ mod lists;
 mod notifications;
 mod rights;
 mod schema;
+mod secrets;
 mod takeover;

@@ -71,6 +71,7 @@ pub const KEYS: &[Key] = &[
     key("database.name", Some("qvd"), Kind::Text, Scope::File, "Database name."),
     secret("database.password", None, Kind::Text, Scope::File, "Password of the database role; not needed where the server asks for none."),
     key("database.port", Some("5432"), Kind::Int { min: 1, max: 65535 }, Scope::File, "PostgreSQL port."),
+    key("database.secrets.file", None, Kind::Path, Scope::File, "File with the keys that seal the secrets in the database; without it they are stored plain."),
     key("database.tls", Some("prefer"), Kind::Word(&["off", "prefer", "require", "verify"]), Scope::File, "Whether connections to a database that is not reached by a Unix socket are encrypted; only verify makes sure that it is the right server."),
     key("database.tls.ca", None, Kind::Path, Scope::File, "File with the certificates of the authorities that may sign the database server's."),
     key("database.user", Some("qvd"), Kind::Text, Scope::File, "Database role."),

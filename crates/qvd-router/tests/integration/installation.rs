@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use qvd_auth::legacy_hash;
 use qvd_db::deploy::Deployment;
-use qvd_db::{Database, Settings};
+use qvd_db::{Database, Settings, Vault};
 use qvd_relay::certificate::{SelfSigned, self_signed};
 use qvd_runtime::Config;
 use qvd_runtime::postgres::TemporaryCluster;
@@ -44,7 +44,7 @@ impl Installation {
         let scratch = Scratch::on(cluster, name).await;
         scratch.deploy(&Deployment::default()).await;
         let database = scratch.database();
-        let Scratch { cluster, settings } = scratch;
+        let Scratch { cluster, mut settings } = scratch;
         let certificate = self_signed(&["localhost".to_owned()]).unwrap();
         let desktop = Desktop::new().await;
         let (salted, other) = (legacy_hash(b"secret", "qvd1234"), legacy_hash(b"other", "qvd1234"));
@@ -75,18 +75,23 @@ impl Installation {
         );
         database.client().await.unwrap().batch_execute(&rows).await.unwrap();
         let directory = tempfile::tempdir().unwrap();
+        // The key of the certificate and the secrets of agents are sealed, as `qvd-deploy-db` leaves them.
+        settings.vault = Vault::at(directory.path().join("secrets.key"));
+        settings.vault.create(None).unwrap();
+        assert_eq!(qvd_db::deploy::seal(&settings).await.unwrap(), 3);
         Self { cluster, database, certificate, desktop, directory, settings, extra: extra.to_owned() }
     }
 
     /// Starts a router with the database role that routers have.
     pub async fn router(&self) -> Running {
         let text = format!(
-            "nodename = node1\ndatabase.host = {}\ndatabase.name = {}\ndatabase.user = qvd_l7r\npath.run = {}\n\
+            "nodename = node1\ndatabase.host = {}\ndatabase.name = {}\ndatabase.user = qvd_l7r\npath.run = {run}\n\
+             database.secrets.file = {run}/secrets.key\n\
              internal.l7r.timeout.drain = 0.2\n{}",
             self.settings.hosts[0],
             self.settings.name,
-            self.directory.path().display(),
-            self.extra
+            self.extra,
+            run = self.directory.path().display(),
         );
         let config = Config::parse("test", &text).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
