@@ -9,6 +9,8 @@ use qvd_logic::roles::{Holder, Rules};
 use qvd_model::acl::ACLS;
 use qvd_model::action::acl_matches;
 
+use crate::token::Token;
+
 /// The administrator of a request.
 #[derive(Debug, Clone)]
 pub struct Caller {
@@ -22,6 +24,8 @@ pub struct Caller {
     pub tenant_name: String,
     /// Operative ACLs, sorted.
     pub acls: Vec<String>,
+    /// The token by which it is known, if it is by one.
+    pub token: Option<Token>,
 }
 
 /// The recovery administrator.
@@ -36,6 +40,7 @@ impl Caller {
             tenant: 0,
             tenant_name: "*".to_owned(),
             acls: ACLS.iter().map(|acl| acl.name.to_owned()).collect(),
+            token: None,
         }
     }
 
@@ -53,6 +58,7 @@ impl Caller {
                 .into_iter()
                 .map(str::to_owned)
                 .collect(),
+            token: None,
         })
     }
 

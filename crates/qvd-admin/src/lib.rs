@@ -22,6 +22,7 @@ mod record;
 pub mod refusal;
 mod serve;
 pub mod session;
+pub mod token;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

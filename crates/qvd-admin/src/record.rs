@@ -151,6 +151,7 @@ pub(crate) const fn event_kind(object: Object) -> Option<ObjectKind> {
         | Object::RoleAcl
         | Object::UserState
         | Object::HostState
+        | Object::Token
         | Object::Log
         | Object::TenantView
         | Object::TenantAttributeView

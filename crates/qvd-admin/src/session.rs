@@ -16,6 +16,7 @@ use crate::app::App;
 use crate::caller::{Caller, RECOVERY};
 use crate::envelope::Envelope;
 use crate::refusal::{Doing, Refusal};
+use crate::token;
 
 /// The other end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,11 +47,19 @@ impl Peer {
 }
 
 /// Where a request comes from.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Origin {
     pub(crate) peer: Peer,
     /// The program, as it calls itself.
     pub(crate) agent: Option<String>,
+    /// What it shows to be known.
+    pub(crate) bearer: Option<Zeroizing<String>>,
+}
+
+impl std::fmt::Debug for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Origin").field("peer", &self.peer).field("agent", &self.agent).finish_non_exhaustive()
+    }
 }
 
 /// A caller who is known, and the session to give back.
@@ -80,7 +89,11 @@ pub(crate) async fn recognize(
     if let (Some(login), Some(password)) = (&envelope.login, &envelope.password) {
         return log_in(app, login, password, envelope, origin).await;
     }
-    match envelope.sid.as_deref().or(cookie) {
+    let bearer = origin.bearer.as_ref().map(|bearer| bearer.as_str());
+    if let Some(token) = bearer.filter(|bearer| bearer.starts_with(token::PREFIX)) {
+        return Ok(Known { caller: token::recognize(app, token).await?, session: None });
+    }
+    match bearer.or(envelope.sid.as_deref()).or(cookie) {
         Some(sid) => resume(app, sid, origin.peer).await,
         None if origin.peer == Peer::Root => Ok(Known { caller: Caller::root(), session: None }),
         None => Err(Refusal::new(Status::NotAuthenticated)),

@@ -36,6 +36,7 @@ proptest! {
             tenant: 1,
             tenant_name: "default".to_owned(),
             acls: ACLS.iter().map(|acl| acl.name.to_owned()).collect(),
+            token: None,
         };
         let body = json!({"action": action.name, "filters": filters, "arguments": arguments,
             "fields": fields, "order_by": {"field": order}, "offset": offset, "block": block});

@@ -8,7 +8,7 @@ use qvd_admin::check::{Rules, check};
 use qvd_admin::clock::Clock;
 use qvd_admin::envelope::Envelope;
 use qvd_model::acl::ACLS;
-use qvd_model::action::{ACTIONS, Access, Action, Change, Field, Show, Verb, acl_matches, entity};
+use qvd_model::action::{ACTIONS, Access, Action, Change, Field, Kind, Show, Verb, acl_matches, entity};
 use serde_json::{Map, Value, json};
 
 /// The status of a check, 0 if it passes.
@@ -19,6 +19,7 @@ fn status(action: &'static Action, acls: &[&str], request: Value) -> u16 {
         tenant: 1,
         tenant_name: "default".to_owned(),
         acls: acls.iter().map(|a| (*a).to_owned()).collect(),
+        token: None,
     };
     let midnight = time::macros::datetime!(2026-01-31 00:00);
     let clock = Clock::at(midnight, qvd_runtime::zone::Zone::utc());
@@ -38,6 +39,11 @@ fn status(action: &'static Action, acls: &[&str], request: Value) -> u16 {
 
 fn examples(patterns: &[&str]) -> Option<&'static str> {
     ACLS.iter().map(|a| a.name).find(|acl| patterns.iter().any(|p| acl_matches(p, acl)))
+}
+
+/// A value that a field takes.
+fn fitting(field: &Field) -> &'static str {
+    if field.kind == Kind::Moment { "2031-01-01" } else { "10.0.0.7" }
 }
 
 /// A request of each kind that uses one field, with the status that refuses it and the ACLs that admit it.
@@ -68,7 +74,7 @@ fn uses(action: &Action, field: &'static Field) -> Vec<(Value, u16, &'static [&'
     if action.verb == Verb::Create && field.create == Access::Optional {
         let required = entity(action.object).fields.iter().filter(|f| f.create == Access::Required);
         let mut arguments: Map<String, Value> =
-            required.map(|f| (f.name.to_owned(), json!("10.0.0.7"))).collect();
+            required.map(|f| (f.name.to_owned(), json!(fitting(f)))).collect();
         for id in entity(action.object).fields.iter().filter(|f| f.named_by.is_some()) {
             arguments.insert(id.name.to_owned(), json!(7));
         }

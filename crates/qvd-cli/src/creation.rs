@@ -30,7 +30,10 @@ pub(crate) async fn create(
         assignments.push(Assignment { name: "password".to_owned(), value: Value::Ask });
     }
     let Some(answer) = make(context, noun, assignments).await? else { return Ok(()) };
-    let columns = vec![Column::plain("id")];
+    // What is shown this once.
+    let shown =
+        ["id", "token"].into_iter().filter(|name| answer.rows.iter().any(|row| row.contains_key(*name)));
+    let columns = shown.map(Column::plain).collect();
     context.print(Listing { columns, rows: answer.rows, total: answer.total })
 }
 

@@ -123,6 +123,15 @@ pub const NOUNS: &[Noun] = &[
         change: "description='cost center'",
     },
     Noun {
+        word: "token",
+        object: Object::Token,
+        title: "tokens of programs",
+        verbs: &["get", "new", "del"],
+        example: "name=backup, scope='vm.see-main. user.see-main.', expiration=2031-01-01",
+        sample: "name=backup",
+        change: "",
+    },
+    Noun {
         word: "log",
         object: Object::Log,
         title: "what administrators did",

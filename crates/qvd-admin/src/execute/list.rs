@@ -4,7 +4,7 @@ use qvd_db::admin::select::{self, List, Paging};
 use qvd_model::action::{Entity, Kind, Object, Status, entity};
 use qvd_model::filter::Filter;
 
-use super::{Reply, Request, log};
+use super::{Reply, Request, log, tokens};
 use crate::app::App;
 use crate::envelope::Pages;
 use crate::record::event_kind;
@@ -16,6 +16,7 @@ pub(super) async fn list(app: &App, request: &Request) -> Result<Reply, Refusal>
     let object = checked.action.object;
     let narrower = match object {
         Object::Event => Some(kinds(request)),
+        Object::Token => tokens::reached(&request.circumstances.caller),
         Object::Log => log::kinds(request).map(|kinds| Filter::any_of("qvd_object", kinds)),
         Object::ConsoleSetup => Some(Filter::any_of("id", [request.circumstances.caller.tenant])),
         _ => None,

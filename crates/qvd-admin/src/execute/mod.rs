@@ -15,6 +15,7 @@ mod properties;
 mod roles;
 mod setup;
 mod statistics;
+mod tokens;
 pub(crate) mod update;
 mod views;
 
@@ -93,6 +94,7 @@ pub(crate) async fn execute(app: &App, request: Arc<Request>) -> Result<Reply, R
             views::reset(app, request.clone()).await
         }
         (Verb::Delete, Object::Config) => config::delete(app, &request).await,
+        (Verb::Create, Object::Token) => tokens::create(app, request.clone()).await,
         (Verb::Create, _) => create::create(app, request.clone()).await,
         (Verb::Update, _) => update::update(app, request.clone()).await,
         (Verb::Delete, _) => delete::delete(app, request.clone()).await,
@@ -116,7 +118,10 @@ async fn selected(app: &App, request: &Request) -> Result<Vec<Identity>, Refusal
         let (id, name) = (caller.tenant, caller.tenant_name.clone());
         return Ok(vec![Identity { id, name, tenant: Some(id) }]);
     }
-    Ok(qvd_db::admin::select::identities(&client, object, &checked.filter, &checked.scope).await?)
+    let reached = if object == Object::Token { tokens::reached(&request.circumstances.caller) } else { None };
+    let narrowed = reached.map(|reached| checked.filter.clone().and(reached));
+    let filter = narrowed.as_ref().unwrap_or(&checked.filter);
+    Ok(qvd_db::admin::select::identities(&client, object, filter, &checked.scope).await?)
 }
 
 /// Puts the outcomes of several objects together, and writes the failed ones to the log.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use qvd_db::admin::select::Identity;
-use qvd_db::admin::{identity, write};
+use qvd_db::admin::{identity, tokens, write};
 use qvd_db::{Session, Transaction};
 use qvd_model::action::{Change as Part, Field, Kind, Object, Status};
 
@@ -70,6 +70,8 @@ async fn update_in(
     {
         // Whoever knew the old password is out.
         identity::revoke(tx, object.id, &request.circumstances.session).await?;
+        let own = request.circumstances.caller.token.as_ref().map(|token| token.id);
+        tokens::revoke(tx, object.id, own).await?;
     }
     if kind == Object::Vm {
         check_expiration(tx, object.id).await?;

@@ -19,6 +19,7 @@ use axum::routing::{any, get, post};
 use http_body_util::{BodyExt, Limited};
 use qvd_model::action::{self, Action, Inquiry, Status, Verb};
 use serde_json::{Map, Value, json};
+use zeroize::Zeroizing;
 
 use crate::app::App;
 use crate::check::{check, names_beyond};
@@ -115,7 +116,14 @@ async fn read(request: HttpRequest) -> Result<Call, Refusal> {
 
 fn origin(headers: &HeaderMap, extensions: &Extensions) -> Origin {
     let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
-    Origin { peer: extensions.get().copied().unwrap_or(Peer::Local), agent: agent.map(str::to_owned) }
+    let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let bearer =
+        shown.and_then(|value| value.split_once(' ')).filter(|(s, _)| s.eq_ignore_ascii_case("bearer"));
+    Origin {
+        peer: extensions.get().copied().unwrap_or(Peer::Local),
+        agent: agent.map(str::to_owned),
+        bearer: bearer.map(|(_, token)| Zeroizing::new(token.trim().to_owned())),
+    }
 }
 
 async fn body_of(body: Body) -> Result<Bytes, Refusal> {
@@ -180,7 +188,10 @@ async fn admit_bound(
         caller.clone(),
         action,
         &envelope.arguments,
-        envelope.source.clone(),
+        envelope
+            .source
+            .clone()
+            .or_else(|| caller.token.as_ref().map(|token| format!("token {}", token.name))),
         call.origin.clone(),
         digest,
     );
@@ -198,7 +209,11 @@ async fn admit_bound(
         let client = app.database.client().await?;
         keys = qvd_db::admin::properties::keys(&client, action.object, &caller.scope()).await?;
     }
-    match check(envelope, action, &caller, &rules, &keys) {
+    let permitted = check(envelope, action, &caller, &rules, &keys).and_then(|checked| match &caller.token {
+        Some(token) => token.check(&checked).map(|()| checked),
+        None => Ok(checked),
+    });
+    match permitted {
         Ok(checked) => Ok((Arc::new(Request { checked, circumstances, acl_rules, precondition }), cookie)),
         Err(refusal) => {
             let client = app.database.client().await?;

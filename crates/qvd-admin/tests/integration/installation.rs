@@ -48,16 +48,29 @@ impl Installation {
         let administrators =
             ["superadmin", "admin"].map(|who| (who.to_owned(), SecretString::from(hash.clone()))).to_vec();
         scratch.deploy(&Deployment { administrators, ..Deployment::default() }).await;
-        let Scratch { cluster, mut settings } = scratch;
+        Self::serving(scratch.cluster, scratch.settings, None).await
+    }
 
+    /// Another API process for the same database, as behind a balancer.
+    pub async fn beside(&self) -> Self {
+        let key = self.path("secrets.key");
+        Self::serving(self._cluster.clone(), self.settings.clone(), Some(&key)).await
+    }
+
+    /// `key` is that of the secrets, where there is one already.
+    async fn serving(cluster: Arc<TemporaryCluster>, mut settings: Settings, key: Option<&Path>) -> Self {
+        let name = settings.name.clone();
         let dir = tempfile::tempdir().unwrap();
         let at = |part: &str| dir.path().join(part);
         for directory in ["images", "staging", "home"] {
             std::fs::create_dir(at(directory)).unwrap();
         }
-        // As `qvd-deploy-db` makes it.
         settings.vault = Vault::at(at("secrets.key"));
-        settings.vault.create(None).unwrap();
+        match key {
+            Some(key) => drop(std::fs::copy(key, at("secrets.key")).unwrap()),
+            // As `qvd-deploy-db` makes it.
+            None => drop(settings.vault.create(None).unwrap()),
+        }
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
         let certificate = qvd_relay::certificate::self_signed(&names).unwrap();
         std::fs::write(at("cert.pem"), &certificate.cert).unwrap();
@@ -172,6 +185,21 @@ impl Installation {
         let text = String::from_utf8_lossy(&bytes).into_owned();
         let body = serde_json::from_slice(&bytes).unwrap_or(json!(text));
         Answer { status: parts.status.as_u16(), headers: parts.headers, body }
+    }
+
+    /// An operation of `/api/v2` by a program with a token.
+    pub async fn with_token(&self, token: &str, method: &str, path: &str, body: Option<Value>) -> Answer {
+        let shown = format!("Bearer {token}");
+        let headers = [("content-type", "application/json"), ("authorization", shown.as_str())];
+        let body = body.map(|body| body.to_string()).unwrap_or_default();
+        self.ask(method, &format!("/api/v2{path}"), &headers, body.as_bytes()).await
+    }
+
+    /// A session of an administrator, by `/api/v2`.
+    pub async fn log_in(&self, login: &str, tenant: &str) -> String {
+        let who = json!({"login": login, "tenant": tenant, "password": PASSWORD});
+        let opened = self.v2(None, "POST", "/session", Some(who)).await;
+        opened.body["sid"].as_str().unwrap_or_else(|| panic!("{opened:?}")).to_owned()
     }
 
     /// An operation of `/api/v2`, as root or with a session; a body is JSON.

@@ -27,6 +27,7 @@ mod roles;
 mod sessions;
 #[path = "../shapes/mod.rs"]
 mod shapes;
+mod tokens;
 mod uploads;
 mod v2;
 mod walk_through;

@@ -16,6 +16,7 @@ pub mod roles;
 pub mod select;
 pub mod state;
 pub mod statistics;
+pub mod tokens;
 pub mod views;
 pub mod write;
 
@@ -36,6 +37,7 @@ pub(crate) fn statements() -> impl Iterator<Item = Sql> {
         references::ALL,
         roles::ALL,
         statistics::ALL,
+        tokens::ALL,
         views::ALL,
         write::ALL,
     ]

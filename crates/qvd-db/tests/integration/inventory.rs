@@ -32,7 +32,14 @@ const CORRECTED: [(&str, &str, &str); 2] = [
 ];
 
 /// Relations that only we have.
-const OWN: [&str; 4] = ["table events", "table login_failures", "table migrations", "sequence events_id_seq"];
+const OWN: [&str; 6] = [
+    "table events",
+    "table login_failures",
+    "table migrations",
+    "sequence events_id_seq",
+    "table api_tokens",
+    "sequence api_tokens_id_seq",
+];
 
 /// Columns at the end of documented tables that only we have.
 const CREATION: [&str; 3] = [

@@ -132,6 +132,9 @@ pub const ACTIONS: &[Action] = &[
     action("sources_in_log", Inquire(LogSources), Object::Log, LOG),
     action("qvd_objects_statistics", Inquire(Statistics), Object::Vm, &["*.stats.*"])
         .refreshed_by(STATISTICS_CHANNELS),
+    action("token_get_list", List, Object::Token, &[]),
+    action("token_create", Create, Object::Token, &[]),
+    action("token_delete", Delete, Object::Token, &[]),
     action("event_get_list", List, Object::Event, &["*.see-main."]),
     action("role_get_list", List, Object::Role, &["role.see-main."]),
     action("role_create", Create, Object::Role, &["role.create.*"]),

@@ -15,6 +15,7 @@ mod resource;
 mod roles;
 mod statistics;
 mod status;
+mod tokens;
 mod views;
 
 pub use actions::ACTIONS;
@@ -74,6 +75,8 @@ words! {
         Config = "config",
         /// A line of an object's story.
         Event = "event",
+        /// A token by which a program of an administrator is known.
+        Token = "token",
         /// A role: a bundle of ACLs.
         Role = "role",
         /// An ACL as an administrator has it, by default the one who asks.
@@ -263,6 +266,7 @@ pub const fn entity(object: Object) -> &'static Entity {
         Object::AdministratorPropertyView => &views::ADMINISTRATOR_PROPERTY,
         Object::Config => &entities::CONFIG,
         Object::Event => &entities::EVENT,
+        Object::Token => &tokens::TOKEN,
         Object::Role => &roles::ROLE,
         Object::Acl => &roles::ACL,
         Object::AdministratorAcl => &roles::ADMINISTRATOR_ACL,

@@ -191,6 +191,7 @@ impl Object {
             Self::AdministratorPropertyView => "me/views/properties",
             Self::Config => "config",
             Self::Event => "events",
+            Self::Token => "tokens",
             Self::Role => "roles",
             Self::Acl => "acls",
             Self::AdministratorAcl => "administrator-acls",

@@ -103,6 +103,7 @@ pub(crate) const fn relation(object: Object) -> Option<&'static Relation> {
         Object::DiProperty => Some(&properties::DI_PROPERTY),
         Object::Role => Some(&tenancy::ROLE),
         Object::Log => Some(&log::LOG),
+        Object::Token => Some(&tenancy::TOKEN),
         Object::TenantView => Some(&views::TENANT_VIEW),
         Object::Config
         | Object::Certificate

@@ -199,3 +199,43 @@ pub(super) const EVENT: Relation = Relation {
     hidden: None,
     storage: None,
 };
+
+pub(super) const TOKEN: Relation = Relation {
+    from: "api_tokens JOIN administrators ON administrators.id = api_tokens.administrator_id",
+    joins: &[("tenants", "JOIN tenants ON tenants.id = administrators.tenant_id")],
+    fields: &[
+        ("id", "api_tokens.id"),
+        ("name", "api_tokens.name"),
+        ("admin_id", "api_tokens.administrator_id"),
+        ("admin_name", "administrators.name"),
+        ("read_only", "api_tokens.read_only"),
+        ("scope", "api_tokens.scope"),
+        ("manages_tokens", "api_tokens.manages_tokens"),
+        ("expiration", "api_tokens.expiration"),
+        ("creation_date", "api_tokens.creation_date"),
+        ("last_used", "api_tokens.last_used"),
+        ("tenant_id", "administrators.tenant_id"),
+        ("tenant_name", "tenants.name"),
+    ],
+    sets: &[],
+    tenant: Some("administrators.tenant_id"),
+    shared: false,
+    hidden: None,
+    storage: Some(Storage {
+        table: "api_tokens",
+        columns: &[
+            ("name", "name"),
+            ("read_only", "read_only"),
+            ("scope", "scope"),
+            ("manages_tokens", "manages_tokens"),
+            ("expiration", "expiration"),
+        ],
+        side: None,
+        side_columns: &[],
+        constants: &[],
+        created: false,
+        companions: &[],
+        guards: &[],
+        belongings: &[],
+    }),
+};

@@ -1,0 +1,38 @@
+//! Tokens of programs.
+
+use super::entities::{TENANT_ID, TENANT_NAME, field, id};
+use super::{Entity, Kind, Object, Tenancy};
+
+pub(super) const TOKEN: Entity = Entity {
+    object: Object::Token,
+    fields: &[
+        id(),
+        field("name", Kind::Text(64), "what it is for").required(),
+        field("admin_id", Kind::Int, "number of its administrator"),
+        field("admin_name", Kind::Text(64), "its administrator"),
+        field("read_only", Kind::Switch, "it changes nothing").optional(&[]),
+        field(
+            "scope",
+            Kind::Text(32768),
+            "ACLs that it is limited to, with blanks or commas between them, * for any text; empty for all",
+        )
+        .optional(&[]),
+        field("manages_tokens", Kind::Switch, "it may make and remove tokens").optional(&[]),
+        field("expiration", Kind::Moment, "when it ends").required(),
+        field("creation_date", Kind::Moment, "when it was made"),
+        field("last_used", Kind::Moment, "when it was used last, to a minute"),
+        TENANT_ID,
+        TENANT_NAME,
+    ],
+    aliases: &[
+        ("admin", "admin_name"),
+        ("tenant", "tenant_name"),
+        ("acls", "scope"),
+        ("expires", "expiration"),
+    ],
+    nested: &[],
+    tenancy: Tenancy::Inherited,
+    key: "name",
+    selectors: &[],
+    columns: &["id", "admin", "name", "read_only", "scope", "expiration", "last_used"],
+};
