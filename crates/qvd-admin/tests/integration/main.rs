@@ -28,6 +28,7 @@ mod sessions;
 #[path = "../shapes/mod.rs"]
 mod shapes;
 mod tokens;
+mod tag_model;
 mod uploads;
 mod v2;
 mod walk_through;
