@@ -18,6 +18,10 @@ pub(crate) async fn on_creation(
     osf: i32,
     version: &str,
 ) -> Result<(), Refusal> {
+    if [HEAD, DEFAULT].contains(&version) {
+        return Err(Refusal::about(Status::WrongArgumentValue, "version")
+            .because(format!("`{version}` goes from image to image, and a version stays with its own")));
+    }
     if images::is_fixed_elsewhere(session, osf, version, di).await? {
         return Err(Refusal::about(Status::FixedTag, version));
     }

@@ -37,6 +37,9 @@ async fn tags_mean_one_published_image_of_an_osf() {
     }
     it.qa4(&["di", "version=v2", "untag", "stable,unknown"]).await.unwrap();
     assert_eq!(code(it.qa4(&["di", "new", &new(",version=v2")]).await), 7200);
+    for moving in ["head", "default"] {
+        assert_eq!(code(it.qa4(&["di", "new", &new(&format!(",version={moving}"))]).await), 6330);
+    }
 
     it.qa4(&["user", "new", "name=u,password=p"]).await.unwrap();
     it.qa4(&["vm", "new", "name=d,user=u,osf=office"]).await.unwrap();
