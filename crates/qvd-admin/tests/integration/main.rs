@@ -27,8 +27,8 @@ mod roles;
 mod sessions;
 #[path = "../shapes/mod.rs"]
 mod shapes;
-mod tokens;
 mod tag_model;
+mod tokens;
 mod uploads;
 mod v2;
 mod walk_through;
