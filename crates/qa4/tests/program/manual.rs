@@ -339,8 +339,9 @@ async fn every_example_of_the_help_works() {
     assert_eq!((absent.exit, absent.err.contains("/nowhere: No such file")), (2, true), "{absent:?}");
     let set = program.run(&["config", "ssl", &line(&cert, &format!(", ca={}", cert.display()))]);
     assert_eq!((set.exit, set.out.as_str()), (0, "Total: 1\n"), "{set:?}");
-    let client = it.database().client().await.unwrap();
-    let kept = async |name: &str| qvd_db::configs::pem(&client, name).await.unwrap();
+    let database = it.database();
+    let client = database.client().await.unwrap();
+    let kept = async |name: &str| qvd_db::configs::pem(database.vault(), &client, name).await.unwrap();
     assert_eq!(kept("l7r.ssl.key").await.as_deref(), Some(pair.key.as_str()));
     assert_eq!(kept("l7r.ssl.ca").await.as_deref(), Some(pair.cert.as_str()));
     // What is not named stays, what is empty goes.
