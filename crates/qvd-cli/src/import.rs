@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use qvd_model::action::{self, Object, Status, Verb as Does};
 use qvd_model::filter::Filter;
-use serde_json::{Value as Json, json};
+use serde_json::{Map, Value as Json, json};
 
 use crate::api::{Answer, Call, envelope};
 use crate::command::{Assignment, Command, ObjectCommand, Value, Verb};
@@ -43,6 +43,8 @@ pub(crate) async fn create(
         write(context.out, &format!("would run: {}\n", line.print()))?;
         return Ok(None);
     }
+    let mut assignments = assignments;
+    let sha256 = checksum(&mut assignments)?;
     let (source, rest, tags) = sorted(assignments)?;
     let mut call = Call::new(Object::Di, Does::Create)?;
     call.arguments = crate::change::arguments(context, noun, rest)?;
@@ -53,10 +55,10 @@ pub(crate) async fn create(
     let answer = match source {
         Source::Staging(name) => {
             call.arguments.insert("disk_image".to_owned(), json!(name));
-            context.api.post("/api/di/staging", &envelope(&call)).await?
+            context.api.post("/api/di/staging", &with(envelope(&call), &sha256)).await?
         }
         Source::Local(path) => {
-            let (answer, sum) = upload::send(context, &mut call, &path).await?;
+            let (answer, sum) = upload::send(context, &mut call, &path, sha256.as_deref()).await?;
             sent = sum;
             answer
         }
@@ -65,18 +67,18 @@ pub(crate) async fn create(
             call.arguments.insert("disk_image".to_owned(), json!(name));
             let mut envelope = envelope(&call);
             envelope.insert("url".to_owned(), json!(url));
-            context.api.post("/api/di/download", &envelope).await?
+            context.api.post("/api/di/download", &with(envelope, &sha256)).await?
         }
         Source::Registry(reference) => {
             call.arguments.insert("disk_image".to_owned(), json!(reference));
-            context.api.post("/api/di/docker", &envelope(&call)).await?
+            context.api.post("/api/di/docker", &with(envelope(&call), &sha256)).await?
         }
         Source::Path(path) => {
             call.arguments.insert("disk_image".to_owned(), json!(path.to_string_lossy()));
-            match context.api.post("/api/di/staging", &envelope(&call)).await {
+            match context.api.post("/api/di/staging", &with(envelope(&call), &sha256)).await {
                 // Not a file of the server's staging directory.
                 Err(Error::Refused { code, .. }) if code == Status::NotInStaging.code() && path.is_file() => {
-                    let (answer, sum) = upload::send(context, &mut call, &path).await?;
+                    let (answer, sum) = upload::send(context, &mut call, &path, sha256.as_deref()).await?;
                     sent = sum;
                     answer
                 }
@@ -99,6 +101,23 @@ pub(crate) async fn create(
         }
     }
     Ok(Some(answer))
+}
+
+/// An envelope with the checksum that the file has to have.
+fn with(mut envelope: Map<String, Json>, sha256: &Option<String>) -> Map<String, Json> {
+    envelope.extend(sha256.iter().map(|sum| ("sha256".to_owned(), json!(sum))));
+    envelope
+}
+
+/// Takes `sha256` out.
+fn checksum(assignments: &mut Vec<Assignment>) -> Result<Option<String>, Error> {
+    let Some(at) = assignments.iter().position(|a| a.name == "sha256") else { return Ok(None) };
+    match assignments.remove(at).value {
+        Value::One(sum) if sum.len() == 64 && sum.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+            Ok(Some(sum.to_ascii_lowercase()))
+        }
+        _ => Err(Error::Usage("sha256 is 64 hexadecimal digits".to_owned())),
+    }
 }
 
 /// The source, the other assignments, and the tags.
@@ -168,7 +187,7 @@ fn is_from_registry(assignments: &mut Vec<Assignment>) -> Result<bool, Error> {
 /// Waits until the image is published or has failed.
 /// The result is the sha256 of the file that the server has.
 async fn wait(context: &mut Context<'_>, id: i64) -> Result<String, Error> {
-    let fields = ["state", "percentage", "status_message", "error_code", "sha256"];
+    let fields = ["state", "percentage", "status_message", "error_code", "sha256", "remarks"];
     let call = Call::list(Object::Di, Some(Filter::any_of("id", [id])), &fields)?;
     let progress = Progress::of_percent("importing", context.options.quiet);
     loop {
@@ -180,6 +199,9 @@ async fn wait(context: &mut Context<'_>, id: i64) -> Result<String, Error> {
         match text("state") {
             "published" | "ready" => {
                 progress.end();
+                if !text("remarks").is_empty() && !context.options.quiet {
+                    eprintln!("qa4: image {id}: {}", text("remarks"));
+                }
                 return Ok(text("sha256").to_owned());
             }
             "fail" => {

@@ -40,10 +40,14 @@ pub(crate) async fn send(
     context: &mut Context<'_>,
     call: &mut Call,
     path: &Path,
+    wanted: Option<&str>,
 ) -> Result<(Answer, Option<String>), Error> {
     // The session has to be there before the file is on its way: a refusal would cost the whole transfer.
     context.api.identity().await?;
     let local = Local::examine(path, context.options.quiet).await?;
+    if wanted.is_some_and(|wanted| wanted != local.sha256) {
+        return Err(Error::refused(Status::ChecksumDiffers, &local.sha256));
+    }
     call.arguments.insert("disk_image".to_owned(), json!(local.name));
     if in_pieces(context).await? {
         let mut announcement = envelope(call);

@@ -34,6 +34,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { number: 10, name: "tickets", sql: include_str!("schema/0010_tickets.sql") },
     Migration { number: 11, name: "sealed secrets", sql: include_str!("schema/0011_sealed.sql") },
     Migration { number: 12, name: "tokens", sql: include_str!("schema/0012_tokens.sql") },
+    Migration { number: 13, name: "image contents", sql: include_str!("schema/0013_image_contents.sql") },
 ];
 const GRANTS: &str = include_str!("schema/grants.sql");
 /// Drops every object of the schema `public`, but for those of extensions.

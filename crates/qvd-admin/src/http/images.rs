@@ -32,7 +32,7 @@ pub(super) async fn staging(State(app): State<Arc<App>>, request: HttpRequest) -
     let outcome = async {
         let call = read(request).await?;
         let (request, session) = admit(&app, &call, Some(creation()?)).await?;
-        Ok((import::from_staging(&app, request, false).await?, session))
+        Ok((import::from_staging(&app, request, false, call.envelope.sha256).await?, session))
     };
     answer::respond(outcome.await)
 }
@@ -42,7 +42,7 @@ pub(super) async fn docker(State(app): State<Arc<App>>, request: HttpRequest) ->
     let outcome = async {
         let call = read(request).await?;
         let (request, session) = admit(&app, &call, Some(creation()?)).await?;
-        let made = import::from_staging(&app, request, true).await.map_err(|refusal| match refusal.status() {
+        let made = import::from_staging(&app, request, true, call.envelope.sha256).await.map_err(|refusal| match refusal.status() {
             Status::NotInStaging | Status::WrongArgumentValue => refusal.because(
                 "registries are not asked: save the image as an archive (docker save, or skopeo copy to oci-archive:) \
                  into the staging directory, and give the name of that file",
@@ -67,7 +67,7 @@ pub(super) async fn download(State(app): State<Arc<App>>, request: HttpRequest) 
             }
         }
         let (request, session) = admit(&app, &call, Some(creation()?)).await?;
-        Ok((downloading::from_url(&app, request, &url).await?, session))
+        Ok((downloading::from_url(&app, request, &url, call.envelope.sha256).await?, session))
     };
     answer::respond(outcome.await)
 }

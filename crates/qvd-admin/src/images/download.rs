@@ -18,7 +18,12 @@ use crate::session::internal;
 
 /// Makes an image of what lies at an address. Whatever its head tells is known before there is a row; the rest comes
 /// in the background.
-pub(crate) async fn from_url(app: &Arc<App>, request: Arc<Request>, url: &str) -> Result<Reply, Refusal> {
+pub(crate) async fn from_url(
+    app: &Arc<App>,
+    request: Arc<Request>,
+    url: &str,
+    sha256: Option<String>,
+) -> Result<Reply, Refusal> {
     let found = async {
         let name = import::disk_image(&request)?;
         files::check_name(&name)?;
@@ -36,7 +41,9 @@ pub(crate) async fn from_url(app: &Arc<App>, request: Arc<Request>, url: &str) -
         Ok((name, fetched))
     };
     match found.await {
-        Ok((name, fetched)) => import::begin(app, request, &name, Source::Elsewhere(Box::new(fetched))).await,
+        Ok((name, fetched)) => {
+            import::begin(app, request, &name, Source::Elsewhere(Box::new(fetched)), sha256).await
+        }
         Err(refusal) => {
             log_failure(app, &request, &refusal).await?;
             Err(refusal)

@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use nix::sys::statvfs::statvfs;
 use qvd_model::action::Status;
 use tokio::fs;
 use tracing::{info, warn};
@@ -47,6 +48,14 @@ pub(super) fn check_name(name: &str) -> Result<(), Refusal> {
 /// Where a file is while it is not complete.
 pub(super) fn part(images: &Path, file: &str) -> PathBuf {
     images.join(format!(".{file}.part"))
+}
+
+/// Bytes that are free where something lies.
+pub(super) fn room(place: &Path) -> Result<u64, Refusal> {
+    let free = statvfs(place).map_err(internal)?;
+    #[allow(clippy::useless_conversion, reason = "their width depends on the machine")]
+    let (blocks, size) = (u64::from(free.blocks_available()), u64::from(free.fragment_size()));
+    Ok(blocks.saturating_mul(size))
 }
 
 /// Removes the file of an image that is gone. What cannot be a file of ours, like the reference of a registry, is

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use qvd_db::admin::images::{self as rows, Outcome};
+use qvd_db::admin::images::{self as rows, Content, Outcome};
 use qvd_db::admin::select::Identity;
-use qvd_hypervisor::storage;
+use qvd_hypervisor::storage::{self, Examined};
 use qvd_model::action::Status;
 use tokio::fs;
 use tokio::sync::watch;
@@ -46,15 +46,21 @@ pub(crate) async fn from_staging(
     app: &Arc<App>,
     request: Arc<Request>,
     container: bool,
+    sha256: Option<String>,
 ) -> Result<Reply, Refusal> {
     let given = disk_image(&request)?;
-    files::images(app).await?;
+    let images = files::images(app).await?;
     let (source, name) = staging::find(app, &given).await?;
     storage::recognize(&source).await.map_err(refusal)?;
     if container && !storage::is_container_image(&source).await.map_err(refusal)? {
         return Err(Refusal::about(Status::NotAnImage, name).because("it is not the image of a container"));
     }
-    begin(app, request, &name, Source::Staging(source)).await
+    let (size, room) = (fs::metadata(&source).await.map_err(internal)?.len(), files::room(&images)?);
+    if size > room {
+        return Err(Refusal::about(Status::NoSpace, name)
+            .because(format!("{size} bytes are needed in the images directory, and {room} are free")));
+    }
+    begin(app, request, &name, Source::Staging(source), sha256).await
 }
 
 /// Makes the row of an image; its file comes in the background.
@@ -63,11 +69,12 @@ pub(super) async fn begin(
     request: Arc<Request>,
     name: &str,
     source: Source,
+    sha256: Option<String>,
 ) -> Result<Reply, Refusal> {
     let image = create(app, request.clone(), name).await?;
     let (app2, circumstances, id) = (app.clone(), request.circumstances.clone(), image.id);
     app.tasks.spawn(async move {
-        let outcome = bring_in(&app2, &image, source).await;
+        let outcome = bring_in(&app2, &image, source, sha256).await;
         settle(&app2, &circumstances, &image, outcome).await;
     });
     Ok(Reply::created(id))
@@ -142,7 +149,12 @@ async fn create(app: &App, request: Arc<Request>, name: &str) -> Result<Identity
 }
 
 /// Brings the file beside its place, checks it, and renames it.
-async fn bring_in(app: &Arc<App>, image: &Identity, source: Source) -> Result<storage::Image, Refusal> {
+async fn bring_in(
+    app: &Arc<App>,
+    image: &Identity,
+    source: Source,
+    sha256: Option<String>,
+) -> Result<Examined, Refusal> {
     let images = files::images(app).await?;
     let part = files::part(&images, &image.name);
     let (done, progress) = watch::channel(0.0_f32);
@@ -161,7 +173,7 @@ async fn bring_in(app: &Arc<App>, image: &Identity, source: Source) -> Result<st
         let converted = move |share: f32| {
             done.send_replace(share);
         };
-        let prepared = prepare(app, &part, &image.name, None, converted).await?;
+        let prepared = prepare(app, &part, &image.name, sha256.as_deref(), converted).await?;
         let target = images.join(&image.name);
         let placed = prepared.place(&target, |target| put(&part, target));
         placed.map_err(|error| copy_refusal(&image.name, &error))
@@ -228,7 +240,7 @@ async fn settle(
     app: &App,
     circumstances: &Circumstances,
     image: &Identity,
-    outcome: Result<storage::Image, Refusal>,
+    outcome: Result<Examined, Refusal>,
 ) {
     let settled = match outcome {
         Ok(file) => ready(app, circumstances, image, &file).await,
@@ -250,25 +262,57 @@ async fn ready(
     app: &App,
     circumstances: &Circumstances,
     image: &Identity,
-    file: &storage::Image,
+    file: &Examined,
 ) -> Result<(), Refusal> {
-    let (circumstances, image, sha256) = (circumstances.clone(), image.clone(), file.sha256.clone());
-    let size = i64::try_from(file.size).unwrap_or(i64::MAX);
+    let (circumstances, image, content) = (circumstances.clone(), image.clone(), content(file));
     app.database
         .transaction("finish an import", move |tx| {
-            let (circumstances, image, sha256) = (circumstances.clone(), image.clone(), sha256.clone());
+            let (circumstances, image, content) = (circumstances.clone(), image.clone(), content.clone());
             Box::pin(async move {
                 let importing = rows::image(tx, image.id).await?.is_some_and(|row| row.state == "uploading");
                 if !importing {
                     return Err(Refusal::new(Status::ImageNotFound));
                 }
-                rows::set_content(tx, image.id, &sha256, size).await?;
+                rows::set_content(tx, image.id, &content).await?;
                 rows::set_state(tx, image.id, "ready", Outcome { percentage: 1.0, ..Outcome::default() })
                     .await?;
                 publish_in(tx, &circumstances, &image).await
             })
         })
         .await
+}
+
+/// What is kept about a file.
+fn content(file: &Examined) -> Content {
+    let size = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    Content {
+        sha256: file.image.sha256.clone(),
+        size: size(file.image.size),
+        format: file.image.kind.as_str(),
+        unpacked: size(file.unpacked),
+        remarks: remarks(file),
+    }
+}
+
+/// Numbers that accounts of desktop users get.
+const USERS: std::ops::Range<u32> = 1000..60_000;
+
+/// What does not keep an image from being used, and may surprise whoever uses it.
+fn remarks(file: &Examined) -> Option<String> {
+    let root = file.root.as_ref()?;
+    let mut remarks = Vec::new();
+    if !root.agent {
+        remarks.push("it has no qvd-vma, the agent that routers talk to".to_owned());
+    }
+    let users = root.accounts.iter().filter(|account| USERS.contains(&account.uid));
+    let users: Vec<_> = users.map(|account| format!("{} ({})", account.name, account.uid)).collect();
+    if !users.is_empty() {
+        remarks.push(format!(
+            "its accounts {} have numbers that desktop users get: who owns a home of such a number depends on the image",
+            users.join(", ")
+        ));
+    }
+    (!remarks.is_empty()).then(|| remarks.join("; "))
 }
 
 async fn failed(

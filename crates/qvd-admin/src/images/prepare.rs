@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use qvd_hypervisor::storage::{self, Limits};
+use qvd_hypervisor::storage::{self, Examined, Limits};
 use qvd_model::action::Status;
 
 use super::files;
@@ -18,7 +18,7 @@ use crate::session::internal;
 /// A file that is an image.
 #[derive(Debug)]
 pub(super) struct Prepared {
-    pub(super) image: storage::Image,
+    pub(super) examined: Examined,
     /// What was made of a container image; otherwise it is the file itself.
     made: Option<Made>,
 }
@@ -56,9 +56,10 @@ pub(super) async fn prepare(
         _ => Ok(()),
     };
     if !storage::is_container_image(part).await.map_err(known)? {
-        let image = storage::verify(part).await.map_err(known)?;
-        compare(&image.sha256)?;
-        return Ok(Prepared { image, made: None });
+        let examined = storage::verify(part).await.map_err(known)?;
+        compare(&examined.image.sha256)?;
+        boots(app, &examined, name)?;
+        return Ok(Prepared { examined, made: None });
     }
     if sha256.is_some() {
         compare(&storage::inspect(part).await.map_err(known)?.sha256)?;
@@ -80,8 +81,24 @@ pub(super) async fn prepare(
         }
     };
     flattened.map_err(known)?;
-    let image = storage::verify(&made.path).await.map_err(known)?;
-    Ok(Prepared { image, made: Some(made) })
+    let examined = storage::verify(&made.path).await.map_err(known)?;
+    boots(app, &examined, name)?;
+    Ok(Prepared { examined, made: Some(made) })
+}
+
+/// Whether the hypervisor of the installation boots it.
+fn boots(app: &App, examined: &Examined, name: &str) -> Result<(), Refusal> {
+    let hypervisor = app.config.now().text("vm.hypervisor").map_err(internal)?;
+    let format = examined.image.kind.as_str();
+    let problem = match (hypervisor.as_str(), &examined.root) {
+        ("lxc", None) => {
+            format!("it is a disk ({format}), and containers boot archives of root file systems")
+        }
+        ("kvm", Some(_)) => format!("it is an archive ({format}), and virtual machines boot disks"),
+        _ => return Ok(()),
+    };
+    Err(Refusal::about(Status::NotAnImage, name)
+        .because(format!("{problem} (vm.hypervisor is {hypervisor})")))
 }
 
 impl Prepared {
@@ -95,7 +112,7 @@ impl Prepared {
         mut self,
         target: &Path,
         place: impl FnOnce(&Path) -> io::Result<()>,
-    ) -> io::Result<storage::Image> {
+    ) -> io::Result<Examined> {
         match &mut self.made {
             None => place(target)?,
             Some(made) => {
@@ -103,7 +120,7 @@ impl Prepared {
                 made.placed = true;
             }
         }
-        Ok(self.image)
+        Ok(self.examined)
     }
 }
 

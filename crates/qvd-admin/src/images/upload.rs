@@ -1,12 +1,10 @@
 //! Receiving an image: as a whole, or in pieces that can be gone on with.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::multipart::Field;
 use futures_util::Stream;
-use nix::sys::statvfs::statvfs;
 use qvd_model::action::Status;
 use serde_json::{Map, Value};
 
@@ -102,7 +100,7 @@ pub(crate) async fn begin(
         if let Some(known) = place.announced().filter(|known| known.is_same(&announced) && there <= length) {
             return Ok((known, there, true));
         }
-        let room = room(held.part(), there)?;
+        let room = files::room(held.part())?.saturating_add(there);
         if room < length {
             if place.announced().is_none() {
                 held.discard();
@@ -180,12 +178,4 @@ fn hold(place: &Place, name: &str) -> Result<Held, Refusal> {
         Refusal::about(Status::UploadBusy, name)
             .because("wait until it has arrived, or call this one otherwise")
     })
-}
-
-/// Bytes that the file system of a part can take for it.
-fn room(part: &Path, there: u64) -> Result<u64, Refusal> {
-    let free = statvfs(part).map_err(internal)?;
-    #[allow(clippy::useless_conversion, reason = "their width depends on the machine")]
-    let (blocks, size) = (u64::from(free.blocks_available()), u64::from(free.fragment_size()));
-    Ok(blocks.saturating_mul(size).saturating_add(there))
 }

@@ -137,3 +137,58 @@ async fn interrupted_imports_are_given_up_at_the_next_start() {
     assert!(files_in(&it.path("images")).is_empty());
     it.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_in_a_file_is_known_and_has_to_boot() {
+    let it = Installation::start("imagecheck").await;
+    it.qa4(&["osf", "new", "name=office"]).await.unwrap();
+    let archive = |name: &str, files: &[(&str, &str)]| {
+        let mut archive = tar::Builder::new(fs::File::create(it.path(name)).unwrap());
+        for (path, content) in files {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(content.len() as u64);
+            header.set_cksum();
+            archive.append_data(&mut header, path, content.as_bytes()).unwrap();
+        }
+        archive.into_inner().unwrap();
+    };
+    let passwd = "root:x:0:0::/root:/bin/sh\nubuntu:x:1000:1000::/home/ubuntu:/bin/sh\n";
+    archive("staging/good.zip", &[("sbin/init", "i"), ("etc/passwd", passwd)]);
+    archive("staging/noinit.tar", &[("sbin/other", "i"), ("etc/passwd", passwd)]);
+    archive("staging/out.tar", &[("sbin/init", "i")]);
+    let mut disk = vec![0; 4096];
+    disk[..4].copy_from_slice(b"QFI\xfb");
+    disk[7] = 3;
+    fs::write(it.path("staging/disk.tar.gz"), &disk).unwrap();
+
+    let new = async |rest: &str| it.qa4(&["di", "new", &format!("{rest},osf=office")]).await;
+    new("disk_image=good.zip").await.unwrap();
+    let row = it.rows(&["di", "get", "format,unpacked_size,remarks,size"]).await[0].clone();
+    assert_eq!(
+        (&row["format"], &row["unpacked_size"]),
+        (&serde_json::json!("tar"), &row["size"]),
+        "by content"
+    );
+    let remarks = row["remarks"].as_str().unwrap();
+    assert!(remarks.contains("no qvd-vma") && remarks.contains("ubuntu (1000)"), "{remarks}");
+    for (file, reason) in [("noinit.tar", "no sbin/init"), ("disk.tar.gz", "containers boot archives")] {
+        let refused = new(&format!("disk_image={file}")).await.unwrap_err().to_string();
+        assert!(refused.contains(reason) && refused.ends_with("[code 9001]"), "{refused}");
+        // Sent from here nothing is begun.
+        let sent = format!("file={}", it.path("staging").join(file).display());
+        let before = it.rows(&["di", "get"]).await.len();
+        assert_eq!(code(new(&sent).await), 9001, "{file}");
+        assert_eq!(it.rows(&["di", "get"]).await.len(), before);
+    }
+    // A checksum counts wherever the file comes from.
+    let wrong = "0".repeat(64);
+    assert_eq!(code(new(&format!("disk_image=good.zip,sha256={wrong}")).await), 9021);
+    let local = it.path("staging/good.zip");
+    assert_eq!(code(new(&format!("file={},sha256={wrong}", local.display())).await), 9021);
+    assert_eq!(new("disk_image=good.zip,sha256=abc").await.unwrap_err().exit_code(), 2);
+    it.qa4(&["config", "set", "key=vm.hypervisor,value=kvm"]).await.unwrap();
+    assert_eq!(code(new("disk_image=good.zip").await), 9001);
+    new("disk_image=disk.tar.gz").await.unwrap();
+    assert_eq!(it.rows(&["di", "state=published", "get", "format"]).await[1]["format"], "qcow2");
+    it.stop().await;
+}

@@ -46,8 +46,10 @@ const PROGRESS: Sql = Sql::new(
     "UPDATE di_runtimes SET percentage = $2, elapsed_time = $3 WHERE di_id = $1",
 );
 const FILE: Sql = Sql::new("set the file of the image", "UPDATE dis SET path = $2 WHERE id = $1");
-const CONTENT: Sql =
-    Sql::new("set the checksum of the image", "UPDATE dis SET sha256 = $2, size = $3 WHERE id = $1");
+const CONTENT: Sql = Sql::new(
+    "set what the image holds",
+    "UPDATE dis SET sha256 = $2, size = $3, format = $4, unpacked_size = $5, remarks = $6 WHERE id = $1",
+);
 const EXPIRE: Sql = Sql::new(
     "set the expiration of running VMs",
     "UPDATE vm_runtimes AS r SET \
@@ -191,9 +193,27 @@ pub async fn set_file(session: &impl Session, di: i32, file: &str) -> Result<(),
     FILE.execute(session, &[&di, &file]).await.map(drop)
 }
 
+/// What was found in the file of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Content {
+    /// Its checksum, lower-case hex.
+    pub sha256: String,
+    /// Bytes of the file.
+    pub size: i64,
+    /// What it is, such as `tar.gz`.
+    pub format: &'static str,
+    /// Bytes that it unpacks to.
+    pub unpacked: i64,
+    /// What administrators should know, if there is anything.
+    pub remarks: Option<String>,
+}
+
 /// Sets what the file holds.
-pub async fn set_content(session: &impl Session, di: i32, sha256: &str, size: i64) -> Result<(), Error> {
-    CONTENT.execute(session, &[&di, &sha256, &size]).await.map(drop)
+pub async fn set_content(session: &impl Session, di: i32, content: &Content) -> Result<(), Error> {
+    let Content { sha256, size, format, unpacked, remarks } = content;
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 6] =
+        [&di, sha256, size, format, unpacked, remarks];
+    CONTENT.execute(session, &parameters).await.map(drop)
 }
 
 /// Gives running VMs that would boot the image after a restart so many seconds.

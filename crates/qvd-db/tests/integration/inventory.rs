@@ -47,7 +47,7 @@ const CREATION: [&str; 3] = [
     "column creation_admin_id integer",
     "column creation_admin_name varchar(80)",
 ];
-const ADDED: [(&str, &[&str]); 16] = [
+const ADDED: [(&str, &[&str]); 17] = [
     ("table users", &CREATION),
     ("table vms", &CREATION),
     ("table hosts", &CREATION),
@@ -89,6 +89,7 @@ const ADDED: [(&str, &[&str]); 16] = [
     ("table users", &["trigger user_tickets_trigger update of password blocked user_tickets_end"]),
     ("table tenants", &["trigger tenant_tickets_trigger update of blocked tenant_tickets_end"]),
     ("table ssl_configs", &["trigger ssl_config_trigger insert or update or delete ssl_config_notify"]),
+    ("table dis", &["column format text", "column unpacked_size bigint", "column remarks text"]),
 ];
 
 /// By relation: its columns in order, and everything else about it.

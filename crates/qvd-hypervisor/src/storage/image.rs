@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 
-use super::unpack::Limits;
 use crate::Error;
 use crate::blocking::blocking;
 
@@ -34,8 +33,25 @@ pub enum Compression {
 pub enum Kind {
     /// A tar archive of a root file system, for LXC.
     Tar(Compression),
-    /// A disk, for KVM.
+    /// A disk in the format of QEMU, for KVM.
     Qcow2,
+    /// A disk as it is, with a table of partitions, for KVM.
+    Raw,
+}
+
+impl Kind {
+    /// What people call it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tar(Compression::None) => "tar",
+            Self::Tar(Compression::Gzip) => "tar.gz",
+            Self::Tar(Compression::Bzip2) => "tar.bz2",
+            Self::Tar(Compression::Xz) => "tar.xz",
+            Self::Tar(Compression::Zstd) => "tar.zst",
+            Self::Qcow2 => "qcow2",
+            Self::Raw => "raw",
+        }
+    }
 }
 
 /// An image file that was looked at.
@@ -83,61 +99,6 @@ pub async fn recognize(path: &Path) -> Result<Kind, Error> {
     .await
 }
 
-/// Like [`inspect`], but reads also what is inside, to the end: an archive that was cut or damaged on its way, or
-/// that is not the archive of a root file system, is refused before anybody relies on it.
-///
-/// # Errors
-/// As [`inspect`], and [`Error::ImageDamaged`].
-pub async fn verify(path: &Path) -> Result<Image, Error> {
-    let image = inspect(path).await?;
-    let Kind::Tar(compression) = image.kind else { return Ok(image) };
-    let path = path.to_owned();
-    blocking("verify an image", move || {
-        let file = open(&path)?;
-        let damaged =
-            |error: io::Error| Error::ImageDamaged { image: path.clone(), found: error.to_string() };
-        let limits = Limits::default();
-        let invalid = |found| Err(Error::ImageInvalid { image: path.clone(), found });
-        let inside = decoder(compression, Box::new(file)).map_err(damaged)?;
-        let allowance = Rc::new(Cell::new(HEADERS));
-        let inside = Metered { inner: inside.take(limits.bytes), allowance: allowance.clone() };
-        let mut archive = tar::Archive::new(inside);
-        let (mut rooted, mut count) = (false, 0);
-        for entry in archive.entries().map_err(damaged)? {
-            let mut entry = entry.map_err(damaged)?;
-            allowance.set(u64::MAX);
-            count += 1;
-            if count > limits.entries {
-                return invalid(format!("it has more than {} entries", limits.entries));
-            }
-            let path = entry.path().map_err(damaged)?;
-            let inside = path.strip_prefix(".").unwrap_or(&path);
-            rooted |= ROOTS.iter().any(|root| inside.starts_with(root));
-            drop(path);
-            io::copy(&mut entry, &mut io::sink()).map_err(damaged)?;
-            allowance.set(HEADERS);
-        }
-        // Checksums of the compression stand behind the last entry.
-        let mut rest = archive.into_inner().inner;
-        io::copy(&mut rest, &mut io::sink()).map_err(damaged)?;
-        if rest.limit() == 0 {
-            return invalid(format!("it unpacks to more than {} bytes", limits.bytes));
-        }
-        if rooted {
-            return Ok(());
-        }
-        invalid(format!(
-            "it is not the archive of a root file system: it has neither {}",
-            ROOTS.join(" nor ")
-        ))
-    })
-    .await?;
-    Ok(image)
-}
-
-/// Where a root file system begins, by itself or beside hooks.
-const ROOTS: [&str; 2] = ["sbin", "rootfs/sbin"];
-
 /// Opens an image that must be a plain file.
 pub(super) fn open(path: &Path) -> Result<File, Error> {
     // O_NONBLOCK: a FIFO of this name would be waited for.
@@ -168,7 +129,13 @@ pub(super) fn kind(file: &mut File, path: &Path) -> Result<Kind, Error> {
         self::head(&mut reader).map_err(|error| invalid(&format!("it cannot be decompressed: {error}")))?
     };
     file.seek(SeekFrom::Start(0)).map_err(Error::storage("read", path))?;
-    if is_tar(&inner) { Ok(Kind::Tar(compression)) } else { Err(invalid("it is not a tar archive")) }
+    if is_tar(&inner) {
+        Ok(Kind::Tar(compression))
+    } else if compression == Compression::None && is_partitioned(&inner) {
+        Ok(Kind::Raw)
+    } else {
+        Err(invalid("it is neither a tar archive nor a disk"))
+    }
 }
 
 /// How something that begins like this is compressed.
@@ -186,6 +153,12 @@ pub(super) fn head(reader: impl Read) -> io::Result<Vec<u8>> {
     let mut head = Vec::with_capacity(HEAD);
     reader.take(HEAD as u64).read_to_end(&mut head)?;
     Ok(head)
+}
+
+/// A disk that can be booted has a table of partitions, also when that only stands for a newer one.
+fn is_partitioned(block: &[u8]) -> bool {
+    let types = [450, 466, 482, 498].map(|at| block.get(at).copied().unwrap_or_default());
+    block.get(510..HEAD) == Some(&[0x55, 0xaa]) && types.iter().any(|kind| *kind != 0)
 }
 
 /// A tar header is recognized by its checksum: old archives have no magic word.

@@ -18,11 +18,12 @@ mod overlay;
 mod record;
 mod seed;
 mod unpack;
+mod verify;
 
 pub use base::{Progress, Unpacking, prepare_base, remove_base};
 pub use directories::{Directories, base_name};
 pub use home::{Home, HomeOwner, prepare_home};
-pub use image::{Compression, Image, Kind, inspect, recognize, verify};
+pub use image::{Compression, Image, Kind, inspect, recognize};
 pub use inside::Inside;
 pub use layout::{Init, Layout, Tree};
 pub use mounts::{mount_root, mounted_below, unmount_below};
@@ -30,3 +31,4 @@ pub use oci::{flatten, is_container_image};
 pub use overlay::{Overlay, discard_overlay, prepare_overlay, purge_discarded};
 pub use seed::{Seed, seed_root};
 pub use unpack::Limits;
+pub use verify::{Account, Examined, RootFileSystem, verify};

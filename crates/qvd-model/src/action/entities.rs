@@ -346,6 +346,14 @@ pub(super) const DI: Entity = Entity {
         field("status_message", Kind::Text(32768), "why the import failed").unordered(),
         field("sha256", Kind::Text(64), "checksum of the file").unordered(),
         field("size", Kind::Real, "bytes of the file").unordered(),
+        field(
+            "format",
+            Kind::Text(16),
+            "what the file is: tar, tar.gz, tar.bz2, tar.xz, tar.zst, qcow2 or raw",
+        )
+        .unordered(),
+        field("unpacked_size", Kind::Real, "bytes that it unpacks to").unordered(),
+        field("remarks", Kind::Text(32768), "what was noticed when it came in").unordered(),
         TENANT_ID,
         TENANT_NAME,
         stored_properties(&["di.see.properties"]),

@@ -32,7 +32,7 @@ pub async fn is_container_image(path: &Path) -> Result<bool, Error> {
         let mut file = open(&path)?;
         match kind(&mut file, &path)? {
             Kind::Tar(compression) => archive::is_container_image(file, compression, &path),
-            Kind::Qcow2 => Ok(false),
+            Kind::Qcow2 | Kind::Raw => Ok(false),
         }
     })
     .await

@@ -257,8 +257,8 @@ fn layers_of_every_packing_become_one_archive() {
         // Another reader, and what nodes do with it.
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let image =
-            runtime.block_on(super::super::image::verify(&scene.directory.path().join("out"))).unwrap();
-        assert_eq!(image.kind, Kind::Tar(Compression::Zstd));
+            runtime.block_on(super::super::verify::verify(&scene.directory.path().join("out"))).unwrap();
+        assert_eq!(image.image.kind, Kind::Tar(Compression::Zstd));
         assert_eq!(fs::read_dir(scene.directory.path()).unwrap().count(), 2, "a copy is left");
     }
 }
