@@ -14,6 +14,9 @@ pub enum Error {
     /// The database.
     #[error(transparent)]
     Database(#[from] qvd_db::Error),
+    /// It cannot go on as another user.
+    #[error("api.user, api.group: {0}")]
+    Privileges(#[from] qvd_runtime::privileges::PrivilegeError),
     /// `api.url` is not where one can listen.
     #[error("api.url: `{0}` is not https://HOST:PORT/")]
     Url(String),

@@ -28,9 +28,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::unistd::{AccessFlags, access};
 use qvd_db::{Database, Listener, Settings};
 use qvd_model::notify;
-use qvd_runtime::{Config, Drain};
+use qvd_runtime::privileges::Identity;
+use qvd_runtime::{Config, Drain, Values};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -64,7 +66,13 @@ pub async fn run_announced(
     let values = config.now();
     let settings = Settings::from_keys(|key| values.optional(key).map_err(Error::from))?;
     let database = Database::new(&settings)?;
+    // Looked up before anything listens: a wrong name must not leave a socket behind.
+    let identity = Identity::named(&values.text("api.user")?, &values.text("api.group")?)?;
     let listeners = Listeners::open(&values)?;
+    if !identity.is_root() {
+        identity.assume()?;
+        look_after_files(&values)?;
+    }
     let tasks = Drain::new(stop.child_token());
     let (listener, listening) = Listener::new(&settings, tasks.token().clone());
     tasks.spawn(listening);
@@ -83,9 +91,30 @@ pub async fn run_announced(
     qvd_runtime::ready::notify();
     // Nobody may be interested.
     let _ = bound.send(address);
-    listeners.serve(http::router(app.clone()), tasks.clone()).await;
+    listeners.serve(http::router(&app), tasks.clone()).await;
     if !tasks.finish(DRAIN).await {
         warn!("some requests did not end in time");
+    }
+    Ok(())
+}
+
+/// Says which files cannot be used by the user that this process is now.
+fn look_after_files(values: &Values) -> Result<(), Error> {
+    let needed = [
+        ("path.api.ssl.cert", AccessFlags::R_OK, "its renewal will not be noticed"),
+        ("path.api.ssl.key", AccessFlags::R_OK, "its renewal will not be noticed"),
+        ("path.storage.images", AccessFlags::W_OK | AccessFlags::X_OK, "images cannot be imported"),
+        (
+            "path.storage.staging",
+            AccessFlags::R_OK | AccessFlags::X_OK,
+            "images cannot be imported from there",
+        ),
+    ];
+    for (key, mode, effect) in needed {
+        let path = values.path(key)?;
+        if let Err(problem) = access(&path, mode) {
+            warn!("{key}: {}: {problem} for api.user: {effect}", path.display());
+        }
     }
     Ok(())
 }

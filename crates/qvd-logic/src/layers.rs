@@ -542,7 +542,7 @@ mod tests {
                     }
                 }
                 // Whether marks come first or last must not matter, as long as their parents are directories.
-                let late = given.len() % 2 == 0 && marks.iter().all(|(mark, _)| !plain.is_below_file(mark));
+                let late = given.len().is_multiple_of(2) && marks.iter().all(|(mark, _)| !plain.is_below_file(mark));
                 let marks: Vec<_> = marks.into_iter().map(|(mark, _)| (mark, Entry::File(0))).collect();
                 let order = if late { [given, marks] } else { [marks, given] };
                 for (path, entry) in order.into_iter().flatten() {

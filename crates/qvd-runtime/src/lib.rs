@@ -6,6 +6,7 @@ pub mod drain;
 pub mod instances;
 pub mod log;
 pub mod postgres;
+pub mod privileges;
 pub mod properties;
 pub mod ready;
 pub mod signals;

@@ -2,6 +2,7 @@
 //! (`spec/api.md` 1.2). Only when the database is away the status is 503, so that balancers and monitors see it.
 
 mod answer;
+mod cors;
 mod files;
 mod images;
 mod live;
@@ -34,7 +35,7 @@ use answer::{Answer, SessionCookie};
 const MAX_ENVELOPE: usize = 4 << 20;
 
 /// The routes, for connections of any kind; the [`Peer`] comes as an extension of the request.
-pub(crate) fn router(app: Arc<App>) -> Router {
+pub(crate) fn router(app: &Arc<App>) -> Router {
     Router::new()
         .route("/api", any(dispatch))
         .route("/api/", any(dispatch))
@@ -53,7 +54,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .merge(v2::router())
         .fallback(files::serve)
         .layer(DefaultBodyLimit::disable())
-        .with_state(app)
+        .layer(axum::middleware::from_fn_with_state(app.clone(), cors::cors))
+        .with_state(app.clone())
 }
 
 /// What a handler needs to know about a request.

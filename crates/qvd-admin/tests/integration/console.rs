@@ -283,3 +283,69 @@ async fn permissions_are_counted_by_pattern() {
     assert_eq!(count("number_of_acls_in_admin", json!({"name": "x"})).await["status"], 6210);
     it.stop().await;
 }
+
+/// Headers of an answer to a request that a browser would send for a page of `origin`.
+async fn seen_by(it: &Installation, method: &str, path: &str, headers: &str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::UnixStream::connect(it.path("api.sock")).await.unwrap();
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nhost: api.example\r\nconnection: close\r\ncontent-length: 0\r\n{headers}\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer.split("\r\n\r\n").next().unwrap().to_ascii_lowercase()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_of_other_origins_read_answers_only_if_they_are_named() {
+    let it = Installation::start("origins").await;
+    let (ours, other) = ("origin: https://console.example\r\n", "origin: https://evil.example\r\n");
+    let asks = "access-control-request-method: PATCH\r\naccess-control-request-headers: upload-offset\r\n";
+    let socket =
+        "upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    for origin in [ours, other] {
+        let answer = seen_by(&it, "GET", "/api/info", origin).await;
+        assert!(answer.starts_with("http/1.1 200") && !answer.contains("access-control"), "{answer}");
+        let answer = seen_by(&it, "OPTIONS", "/api", &format!("{origin}{asks}")).await;
+        assert!(answer.starts_with("http/1.1 403") && !answer.contains("access-control"), "{answer}");
+    }
+    it.qa4(&["config", "set", "key=api.cors.origins,value='https://other.example https://console.example/'"])
+        .await
+        .unwrap();
+    let answer = seen_by(&it, "GET", "/api/info", ours).await;
+    assert!(answer.contains("access-control-allow-origin: https://console.example\r\n"), "{answer}");
+    assert!(answer.contains("vary: origin") && answer.contains("access-control-expose-headers"), "{answer}");
+    let answer = seen_by(&it, "OPTIONS", "/api/di/upload/x", &format!("{ours}{asks}")).await;
+    assert!(answer.starts_with("http/1.1 204") && answer.contains("upload-offset"), "{answer}");
+    assert!(!seen_by(&it, "GET", "/api/info", other).await.contains("access-control"));
+    assert!(seen_by(&it, "OPTIONS", "/api", &format!("{other}{asks}")).await.starts_with("http/1.1 403"));
+    // A page that is not named opens no live query.
+    let live = "/api/ws?action=vm_get_list";
+    assert!(seen_by(&it, "GET", live, &format!("{other}{socket}")).await.starts_with("http/1.1 403"));
+    it.stop().await;
+}
+
+/// A request target of 64 KiB is read; for longer requests there is a body.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_that_are_too_long_for_an_address_come_in_a_body() {
+    let it = Installation::start("longrequests").await;
+    let filter = |count: usize| {
+        let ids = json!({"id": (0..count).map(|n| 10_000 + n).collect::<Vec<_>>()}).to_string();
+        form_urlencoded::byte_serialize(ids.as_bytes()).collect::<String>()
+    };
+    let target = |count: usize| format!("/api/?&action=vm_get_list&filters={}", filter(count));
+    assert!(target(8000).len() > 63_000 && target(17_000).len() > 128 << 10);
+    assert_eq!(it.raw("POST", &target(8000), &[], b"").await.1["status"], 0);
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::UnixStream::connect(it.path("api.sock")).await.unwrap();
+    let head = format!("POST {} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n", target(17_000));
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    assert!(answer.starts_with(b"HTTP/1.1 414 "), "{}", String::from_utf8_lossy(&answer));
+    let filters = format!("action=vm_get_list&filters={}", filter(17_000));
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    assert_eq!(it.raw("POST", "/api", &form, filters.as_bytes()).await.1["status"], 0);
+    it.stop().await;
+}

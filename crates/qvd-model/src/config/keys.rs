@@ -36,9 +36,10 @@ const fn later(
 /// Every registered key, sorted by name; one line each, so that it reads as the table it is.
 #[rustfmt::skip]
 pub const KEYS: &[Key] = &[
+    key("api.cors.origins", Some(""), Kind::Text, Scope::Global, "Origins, such as https://console.example, with spaces between, whose pages may use the API; empty for its own only."),
     key("api.download.allow", Some(""), Kind::Text, Scope::Global, "Hosts that images may be downloaded from, with spaces between: names, `*.domain`, addresses, networks, each for https unless http:// stands before it; what is not public has to be named by its address, too. Empty for none."),
     key("api.download.ca", Some(""), Kind::Text, Scope::File, "Authorities (PEM) that certificates of such hosts come from; empty for those of the system."),
-    later("api.group", Some("qvd"), Kind::Text, Scope::File, "Group that the API runs as."),
+    key("api.group", Some(""), Kind::Text, Scope::File, "Group that the API goes on as; empty for that of api.user."),
     key("api.log.enabled", Some("1"), Kind::Bool, Scope::Global, "Whether administrators with the permissions may read the log; 0 hides it from everybody."),
     key("api.log.level", Some("info"), Kind::Word(&["debug", "info", "warn", "error", "fatal"]), Scope::File, "Log threshold of the API."),
     key("api.session.bind-address", Some("1"), Kind::Bool, Scope::Global, "A session of the API is good only for the address that opened it."),
@@ -49,7 +50,7 @@ pub const KEYS: &[Key] = &[
     key("api.upload.keep", Some("24"), Kind::Int { min: 1, max: 8760 }, Scope::Global, "Hours for which an interrupted upload of a disk image can be resumed."),
     key("api.upload.max", Some("65536"), Kind::Int { min: 1, max: 16_777_216 }, Scope::Global, "Megabytes that an uploaded disk image may have."),
     key("api.url", Some("https://*:443/"), Kind::Text, Scope::File, "Where the API listens."),
-    later("api.user", Some("qvd"), Kind::Text, Scope::File, "User that the API runs as."),
+    key("api.user", Some("root"), Kind::Text, Scope::File, "User that the API goes on as once it listens; it has to be able to read the certificate, and to write to path.storage.images."),
     key("command.dhcpd", Some("/usr/sbin/dnsmasq"), Kind::Program, Scope::File, "The program dnsmasq."),
     key("command.groupadd", Some("/usr/sbin/groupadd"), Kind::Program, Scope::File, "The program groupadd."),
     later("command.lxc-info", Some("/usr/bin/lxc-info"), Kind::Program, Scope::File, "The program lxc-info."),

@@ -409,16 +409,16 @@ proptest! {
                         let path = place(*at);
                         reference.remove(&path);
                         let (parent, name) = path.rsplit_once('/').unwrap_or(("", &path));
-                        marks.push(file(&format!("{parent}/.wh.{name}").trim_start_matches('/'), ""));
+                        marks.push(file(format!("{parent}/.wh.{name}").trim_start_matches('/'), ""));
                     }
                     Step::GoneDirectory(at) => {
                         reference.retain(|path, _| !within(DIRECTORIES[*at], path));
                         let (parent, name) = DIRECTORIES[*at].rsplit_once('/').unwrap_or(("", DIRECTORIES[*at]));
-                        marks.push(file(&format!("{parent}/.wh.{name}").trim_start_matches('/'), ""));
+                        marks.push(file(format!("{parent}/.wh.{name}").trim_start_matches('/'), ""));
                     }
                     Step::Opaque(at) => {
                         reference.retain(|path, _| !within(DIRECTORIES[*at], path));
-                        marks.push(file(&format!("{}/.wh..wh..opq", DIRECTORIES[*at]).trim_start_matches('/'), ""));
+                        marks.push(file(format!("{}/.wh..wh..opq", DIRECTORIES[*at]).trim_start_matches('/'), ""));
                     }
                     Step::File(_) | Step::Link(..) => {}
                 }
