@@ -43,7 +43,8 @@ impl Bridge {
         drop(desktop);
         let reason = match cause {
             Ok(reason) => reason,
-            Err(ended) => cause::of(&router, session.vm, &ended).await.reason(),
+            // Boxed, so that the task does not carry its size as long as it copies.
+            Err(ended) => Box::pin(cause::of(&router, session.vm, &ended)).await.reason(),
         };
         drop(told);
         let lasted = begun.elapsed();

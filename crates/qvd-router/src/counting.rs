@@ -21,12 +21,12 @@ impl Counting {
         count(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Writes what was gathered; keeps it if the database is away.
-    pub(crate) async fn flush(&self, router: &Router) {
-        let Some(host) = router.host_id() else { return };
+    /// Writes what was gathered; keeps it if the database is away. Whether there was anything.
+    pub(crate) async fn flush(&self, router: &Router) -> bool {
+        let Some(host) = router.host_id() else { return false };
         let gathered = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         if gathered == Counters::default() {
-            return;
+            return false;
         }
         if let Err(error) = router::count(&router.database, host, gathered).await {
             debug!("counters kept for later: {error}");
@@ -39,5 +39,6 @@ impl Counting {
                 counters.short_sessions += gathered.short_sessions;
             });
         }
+        true
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use qvd_model::event::EndReason;
-use tokio::sync::watch;
+use tokio::sync::oneshot;
 
 /// All sessions of this process by id.
 #[derive(Debug)]
@@ -16,7 +16,8 @@ pub(crate) struct Sessions {
 
 #[derive(Debug)]
 struct Ear {
-    told: watch::Sender<Option<EndReason>>,
+    /// Until it is told something: the first reason counts.
+    told: Option<oneshot::Sender<EndReason>>,
     /// Whether a row was seen with it; one that still waits for its VM has none.
     seen: bool,
 }
@@ -26,7 +27,7 @@ struct Ear {
 pub(crate) struct Told {
     sessions: Arc<Sessions>,
     id: i64,
-    reason: watch::Receiver<Option<EndReason>>,
+    reason: oneshot::Receiver<EndReason>,
 }
 
 impl Sessions {
@@ -43,8 +44,8 @@ impl Sessions {
 
     /// Adds a session.
     pub(crate) fn open(self: &Arc<Self>, id: i64) -> Told {
-        let (sender, reason) = watch::channel(None);
-        self.lock().insert(id, Ear { told: sender, seen: false });
+        let (sender, reason) = oneshot::channel();
+        self.lock().insert(id, Ear { told: Some(sender), seen: false });
         Told { sessions: self.clone(), id, reason }
     }
 
@@ -55,8 +56,9 @@ impl Sessions {
 
     /// Tells a session to end; the first reason counts.
     pub(crate) fn tell(&self, id: i64, reason: EndReason) {
-        if let Some(ear) = self.lock().get(&id) {
-            ear.told.send_if_modified(|told| told.is_none() && told.replace(reason).is_none());
+        if let Some(sender) = self.lock().get_mut(&id).and_then(|ear| ear.told.take()) {
+            // Who no longer listens ends already.
+            let _ = sender.send(reason);
         }
     }
 
@@ -80,11 +82,11 @@ impl Sessions {
 }
 
 impl Told {
-    /// Resolves when the session is told to end.
+    /// Resolves when the session is told to end, once.
     pub(crate) async fn reason(&mut self) -> EndReason {
-        match self.reason.wait_for(Option::is_some).await.map(|told| *told) {
-            Ok(Some(reason)) => reason,
-            _ => std::future::pending().await,
+        match (&mut self.reason).await {
+            Ok(reason) => reason,
+            Err(_) => std::future::pending().await,
         }
     }
 }
@@ -117,7 +119,7 @@ mod tests {
         let sessions = Arc::new(Sessions::new());
         let mut told = sessions.open(7);
         sessions.missed(7);
-        assert_eq!(*told.reason.borrow_and_update(), None);
+        assert!(told.reason.try_recv().is_err());
         sessions.found(7);
         sessions.missed(7);
         assert_eq!(told.reason().await, EndReason::NodeLost);

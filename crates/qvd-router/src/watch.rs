@@ -19,6 +19,8 @@ use crate::rows;
 const SWEEP: Duration = Duration::from_secs(30);
 /// However many VMs of the installation change, the own sessions are not read more often.
 const SESSIONS_PAUSE: Duration = Duration::from_millis(200);
+/// Nor for more than a tenth of the time, of which there may be thousands.
+const SHARE: u32 = 9;
 /// Somebody blocked or unblocked a host.
 const HOST_BLOCKED: &str = "host_blocked_or_unblocked";
 
@@ -61,7 +63,7 @@ async fn follow_host(router: Arc<Router>) {
 /// Ends the sessions that were told to, whose VM is down, or that somebody took out of their row.
 async fn follow_commands(router: Arc<Router>) {
     let mut vms = router.listener.subscribe(notify::VM_CHANGED);
-    let mut looked: Option<Instant> = None;
+    let mut rested = Instant::now();
     loop {
         let Some(host) = router.host_id() else {
             tokio::time::sleep(SESSIONS_PAUSE).await;
@@ -69,14 +71,14 @@ async fn follow_commands(router: Arc<Router>) {
         };
         let mut commands = router.listener.subscribe(notify::user_command(host));
         while router.host_id() == Some(host) {
-            let rested = looked.map_or_else(Instant::now, |at| at + SESSIONS_PAUSE);
             tokio::select! {
                 () = commands.rung() => {}
                 () = async { vms.rung().await; tokio::time::sleep_until(rested).await } => {}
                 () = tokio::time::sleep(SWEEP) => {}
             }
-            looked = Some(Instant::now());
+            let begun = Instant::now();
             look_at_sessions(&router, host).await;
+            rested = Instant::now() + SESSIONS_PAUSE.max(begun.elapsed() * SHARE);
         }
     }
 }
@@ -123,10 +125,17 @@ async fn follow_configuration(router: Arc<Router>) {
     }
 }
 
+/// Writes counters, and gives back the memory that logins took once nobody logs in any more.
 async fn write_counters(router: Arc<Router>) {
+    let mut busy = false;
     loop {
         tokio::time::sleep(counting::INTERVAL).await;
-        router.counting.flush(&router).await;
+        let counted = router.counting.flush(&router).await;
+        if busy && !counted {
+            // It ends with the process if that ends first.
+            drop(tokio::task::spawn_blocking(qvd_runtime::memory::trim));
+        }
+        busy = counted;
     }
 }
 

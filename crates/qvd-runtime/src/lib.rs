@@ -5,6 +5,7 @@ pub mod config;
 pub mod drain;
 pub mod instances;
 pub mod log;
+pub mod memory;
 pub mod postgres;
 pub mod privileges;
 pub mod properties;
