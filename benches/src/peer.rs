@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
 use qvd_relay::certificate::SelfSigned;
-use qvd_wire::http::{Answer, Credentials, Get, RequestParser, ResponseParser, UPGRADE_QVD};
+use qvd_wire::http::{
+    Answer, Credentials, Get, RequestParser, ResponseParser, TICKET, TICKET_WANTED, UPGRADE_QVD,
+};
 use qvd_wire::rpc::{LIMITS, Reply, Request};
 use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs;
@@ -130,7 +132,57 @@ async fn answer(mut stream: TcpStream, states: &States) {
 }
 
 /// A user who is at their desktop.
-pub type Connected = TlsStream<TcpStream>;
+pub struct Connected {
+    /// The link; it ends with this.
+    _stream: TlsStream<TcpStream>,
+    /// With what to come back.
+    pub ticket: String,
+}
+
+/// How a user logs in.
+#[derive(Debug, Clone)]
+pub enum Login {
+    /// As the first time.
+    Password,
+    /// With a ticket that nobody else can have used.
+    Ticket(String),
+    /// With one whose answer was lost.
+    Doubtful(String),
+}
+
+/// What a router said in place of a desktop.
+#[derive(Debug, thiserror::Error)]
+#[error("{status} {text}")]
+pub struct Refused {
+    /// The status.
+    pub status: u16,
+    /// What comes in place of the ticket that was shown.
+    pub ticket: Option<String>,
+    text: String,
+}
+
+impl Login {
+    fn credentials(&self, user: usize) -> Credentials {
+        match self {
+            Self::Password => {
+                let login = format!("user{user}").into_bytes();
+                Credentials::Basic { login, password: b"secret".to_vec().into() }
+            }
+            Self::Ticket(ticket) | Self::Doubtful(ticket) => {
+                Credentials::Bearer { token: ticket.as_bytes().to_vec().into() }
+            }
+        }
+    }
+
+    /// With what our client tries again after this.
+    pub fn after(self, error: &anyhow::Error) -> Self {
+        match (self, error.downcast_ref::<Refused>()) {
+            (Self::Password, _) | (_, Some(Refused { status: 401, .. })) => Self::Password,
+            (_, Some(Refused { ticket: Some(ticket), .. })) => Self::Ticket(ticket.clone()),
+            (Self::Ticket(ticket) | Self::Doubtful(ticket), _) => Self::Doubtful(ticket),
+        }
+    }
+}
 
 /// Logs a user in and takes them to their desktop, from an address of their own, up to its first bytes.
 pub async fn connect(
@@ -138,37 +190,40 @@ pub async fn connect(
     router: SocketAddr,
     from: SocketAddr,
     user: usize,
+    login: &Login,
 ) -> Result<Connected> {
     let socket = TcpSocket::new_v4()?;
     socket.bind(from)?;
     let tcp = socket.connect(router).await?;
     let mut stream = TlsConnector::from(config).connect(name()?, tcp).await?;
-    let login = format!("user{user}").into_bytes();
-    let credentials = Credentials::Basic { login, password: b"secret".to_vec().into() };
     let ask = Get::new("/qvd/connect_to_vm")
         .query("id", &user.to_string())
         .query("qvd.client.link", "lan")
-        .credentials(&credentials)
+        .credentials(&login.credentials(user))
+        .field(TICKET, TICKET_WANTED)
         .upgrade(UPGRADE_QVD);
     stream.write_all(&ask.encode()).await?;
     let mut parser = ResponseParser::new(64 * 1024);
     let mut buffer = vec![0; 4096];
-    loop {
+    let ticket = loop {
         match parser.answer()? {
-            Some(Answer::Switched(_)) => break,
+            Some(Answer::Switched(head)) => break head.headers.text(TICKET).context("no ticket")?,
             Some(Answer::Interim(_)) => {}
-            Some(Answer::Final(head, body)) => bail!("{} {}", head.status, String::from_utf8_lossy(&body)),
+            Some(Answer::Final(head, body)) => {
+                let text = String::from_utf8_lossy(&body).into_owned();
+                bail!(Refused { status: head.status, ticket: head.headers.text(TICKET), text })
+            }
             None => {
                 let count = stream.read(&mut buffer).await?;
                 ensure!(count > 0, "the router hung up");
                 parser.feed(buffer.get(..count).context("a reader counts right")?);
             }
         }
-    }
+    };
     let early = parser.into_rest();
     if early.is_empty() {
         let count = stream.read(&mut buffer).await?;
         ensure!(count > 0, "the desktop hung up");
     }
-    Ok(stream)
+    Ok(Connected { _stream: stream, ticket })
 }

@@ -59,7 +59,8 @@ impl Comeback<'_> {
         let mut pause = FIRST_PAUSE;
         let mut pass = Pass::Ticket(ticket);
         loop {
-            tokio::time::sleep(pause.mul_f64(rand::rng().random_range(0.0..1.0))).await;
+            let wait = pause.mul_f64(rand::rng().random_range(0.0..1.0));
+            tokio::time::sleep(wait).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
             let failed = match Router::open(self.server.clone(), self.login(&pass), self.trust).await {
                 Ok(router) => match router.connect(self.vm, self.wishes, progress).await {

@@ -133,6 +133,7 @@ async fn prepare(connection: &mut Connection, request: &Request) -> Result<(Work
         comes_back,
         parameters,
         call_limit,
+        acquired: None,
         place: None,
         desktop: None,
         contender: None,
@@ -221,6 +222,8 @@ async fn drive(
             }
             Some(effect) => tokio::select! {
                 performed = work.perform(&effect) => {
+                    // What claiming it did to the row is no news.
+                    row.know(work.acquired.as_ref().map(|(_, version)| *version));
                     debug!(vm = work.session.vm.0, ?effect, took = ?begun.elapsed(), "performed");
                     match performed {
                         Ok(Some(event)) => event,

@@ -17,6 +17,8 @@ use crate::router::Router;
 
 /// Rows are not looked at more often, however many VMs of the installation change.
 const PAUSE: Duration = Duration::from_millis(10);
+/// Nor for more than a fifth of the time: when thousands wait, each look at their rows is a long one.
+const SHARE: u32 = 4;
 
 /// The version of a row; `None` before it was looked at, and for a row that is gone.
 type Version = Option<i64>;
@@ -30,13 +32,15 @@ pub(crate) struct Watched {
     rows: Arc<Rows>,
     vm: VmId,
     versions: watch::Receiver<Version>,
+    /// The version that was read.
+    known: Version,
 }
 
 impl Rows {
     /// Follows the row of a VM.
     pub(crate) fn watch(self: &Arc<Self>, vm: VmId) -> Watched {
         let versions = self.waiting().entry(vm).or_insert_with(|| watch::Sender::new(None)).subscribe();
-        Watched { rows: self.clone(), vm, versions }
+        Watched { rows: self.clone(), vm, versions, known: None }
     }
 
     fn ids(&self) -> Vec<VmId> {
@@ -60,11 +64,21 @@ impl Rows {
 }
 
 impl Watched {
-    /// Waits until the row has changed since it was looked at last.
+    /// Tells that this version was read.
+    pub(crate) fn know(&mut self, version: Version) {
+        self.known = version.or(self.known);
+    }
+
+    /// Waits until the row has changed since it was looked at last, or was read.
     pub(crate) async fn changed(&mut self) {
-        if self.versions.changed().await.is_err() {
-            std::future::pending::<()>().await;
+        while self.versions.changed().await.is_ok() {
+            let seen = *self.versions.borrow_and_update();
+            if seen.is_none() || seen != self.known {
+                self.known = None;
+                return;
+            }
         }
+        std::future::pending::<()>().await;
     }
 }
 
@@ -85,7 +99,8 @@ pub(crate) async fn follow(router: Arc<Router>) {
     loop {
         bell.rung().await;
         tokio::time::sleep_until(rested).await;
-        rested = Instant::now() + PAUSE;
+        let begun = Instant::now();
+        rested = begun + PAUSE;
         let looked = router.rows.ids();
         if looked.is_empty() {
             continue;
@@ -95,6 +110,7 @@ pub(crate) async fn follow(router: Arc<Router>) {
             // The listener rings again when it is back, and so do the connects' own clocks.
             Err(error) => debug!("rows are not looked at: {error}"),
         }
+        rested = rested.max(Instant::now() + begun.elapsed() * SHARE);
     }
 }
 
@@ -122,6 +138,21 @@ mod tests {
         assert_eq!(look(11, 21), (false, true));
         rows.found(&[VmId(1)], &HashMap::new());
         assert!(rings(&mut one), "the row is gone");
+    }
+
+    #[tokio::test]
+    async fn a_version_that_was_read_is_no_change() {
+        let rows = Arc::new(Rows::default());
+        let mut watched = rows.watch(VmId(1));
+        let look = |version| rows.found(&[VmId(1)], &HashMap::from([(VmId(1), version)]));
+        watched.know(Some(10));
+        look(10);
+        assert!(tokio::time::timeout(Duration::ZERO, watched.changed()).await.is_err());
+        look(11);
+        watched.changed().await;
+        // What is read later is not what was known.
+        look(10);
+        watched.changed().await;
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub(crate) struct Work {
     pub(crate) parameters: Parameters,
     /// `internal.l7r.timeout.vma`.
     pub(crate) call_limit: Duration,
+    /// The VM as it was when the session was acquired, and the version of its row.
+    pub(crate) acquired: Option<(Box<Desktop>, i64)>,
     /// Where the desktop is.
     pub(crate) place: Option<Place>,
     /// The connection to the desktop.
@@ -94,7 +96,10 @@ impl Work {
 
     async fn claim(&mut self) -> Result<Event, Failure> {
         match router::claim(&self.router.database, &self.session).await {
-            Ok(Claim::Acquired) => Ok(Event::Acquired),
+            Ok(Claim::Acquired(desktop, version)) => {
+                self.acquired = Some((desktop, version));
+                Ok(Event::Acquired)
+            }
             Ok(Claim::Gone) => Ok(Event::Gone),
             Ok(Claim::Contended(found)) => {
                 let known = self.contender.take().filter(|(known, _)| *known == found);
@@ -124,15 +129,22 @@ impl Work {
     }
 
     async fn read(&mut self) -> Result<Event, Failure> {
-        let read = router::desktop(&self.router.database, self.session.vm).await;
-        let Some(desktop) = read.map_err(|e| refusal::of_database(&e))? else {
-            let text = format!("VM {} was deleted", self.session.vm);
-            return Err(Failure::new(FailureCode::UnknownVm, text));
+        let desktop = match self.acquired.take() {
+            Some((desktop, _)) => *desktop,
+            None => self.read_row().await?,
         };
         let Desktop { state, command, step, failure, place, host_alive, .. } = desktop;
         let row = Row { state, command, placed: place.is_some(), step, failure, host_alive };
         self.place = place;
         Ok(Event::Row(row))
+    }
+
+    async fn read_row(&self) -> Result<Desktop, Failure> {
+        let read = router::desktop(&self.router.database, self.session.vm).await;
+        read.map_err(|e| refusal::of_database(&e))?.ok_or_else(|| {
+            let text = format!("VM {} was deleted", self.session.vm);
+            Failure::new(FailureCode::UnknownVm, text)
+        })
     }
 
     async fn order(&self) -> Result<Event, Failure> {

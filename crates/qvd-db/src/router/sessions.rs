@@ -5,15 +5,20 @@ use qvd_model::{HostId, UserId, VmId, VmState, notify};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::tickets::Return;
+use super::vms::{Desktop, desktop_of};
 use crate::events::{self, Actor, End, Event};
 use crate::sql::Parameters;
 use crate::{Database, Error, Sql};
 
 const CLAIM: Sql = Sql::new(
     "claim the session",
-    "UPDATE vm_runtimes SET user_state = 'connecting', user_state_ts = extract(epoch FROM now())::integer, \
+    "UPDATE vm_runtimes AS r SET user_state = 'connecting', user_state_ts = extract(epoch FROM now())::integer, \
      user_cmd = NULL, l7r_host_id = $2, l7r_pid = $3, l7r_instance = $4, session_id = $5, real_user_id = $6 \
-     WHERE vm_id = $1 AND user_state = 'disconnected'",
+     FROM vms WHERE r.vm_id = $1 AND r.user_state = 'disconnected' AND vms.id = r.vm_id \
+     RETURNING r.xmin::text::bigint AS version, vms.name, vms.user_id, coalesce(r.blocked, false) AS blocked, \
+     r.vm_state, r.vm_cmd, r.start_step, r.failure_code, r.failure_text, r.vm_address, r.vm_vma_port, r.vm_x_port, \
+     r.vma_secret, coalesce((SELECT h.state = 'running' AND extract(epoch FROM now() AT TIME ZONE 'UTC' - h.ok_ts) \
+     <= 3 * coalesce(h.beat_seconds, 5) FROM host_runtimes AS h WHERE h.host_id = r.host_id), false) AS alive",
 );
 const CONTENDER: Sql = Sql::new(
     "read who has the session",
@@ -128,10 +133,10 @@ pub struct Contender {
 }
 
 /// What became of a claim.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Claim {
-    /// The session is ours, in state connecting.
-    Acquired,
+    /// The session is ours, in state connecting. The VM as it was then, and the version of its row.
+    Acquired(Box<Desktop>, i64),
     /// Another client has it.
     Contended(Contender),
     /// The VM is gone.
@@ -174,8 +179,10 @@ pub struct Kept {
 pub async fn claim(database: &Database, session: &Session) -> Result<Claim, Error> {
     let client = database.client().await?;
     let Session { vm, user, host, number, instance, id, .. } = session;
-    if CLAIM.execute(&client, &[&vm.0, &host.0, number, instance, id, &user.0]).await? > 0 {
-        return Ok(Claim::Acquired);
+    let values: Parameters<'_> = &[&vm.0, &host.0, number, instance, id, &user.0];
+    if let Some(row) = CLAIM.query_opt(&client, values).await? {
+        let desktop = desktop_of(database, *vm, CLAIM, &row)?;
+        return Ok(Claim::Acquired(Box::new(desktop), CLAIM.column(&row, "version")?));
     }
     let Some(row) = CONTENDER.query_opt(&client, &[&vm.0]).await? else { return Ok(Claim::Gone) };
     Ok(Claim::Contended(Contender {

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use qvd_model::{Failure, FailureCode, HostId, HostState, UserId, VmCommand, VmId, VmState};
 use secrecy::SecretString;
+use tokio_postgres::Row;
 
 use crate::{Database, Error, Sql, vault};
 
@@ -144,33 +145,38 @@ pub async fn vms_of(database: &Database, user: UserId, applications: bool) -> Re
 pub async fn desktop(database: &Database, vm: VmId) -> Result<Option<Desktop>, Error> {
     let client = database.client().await?;
     let Some(row) = DESKTOP.query_opt(&client, &[&vm.0]).await? else { return Ok(None) };
-    let command: Option<&str> = DESKTOP.column(&row, "vm_cmd")?;
-    let code: Option<&str> = DESKTOP.column(&row, "failure_code")?;
-    let text: Option<&str> = DESKTOP.column(&row, "failure_text")?;
-    let address: Option<&str> = DESKTOP.column(&row, "vm_address")?;
+    desktop_of(database, vm, DESKTOP, &row).map(Some)
+}
+
+/// A VM out of a row with its columns.
+pub(super) fn desktop_of(database: &Database, vm: VmId, sql: Sql, row: &Row) -> Result<Desktop, Error> {
+    let command: Option<&str> = sql.column(row, "vm_cmd")?;
+    let code: Option<&str> = sql.column(row, "failure_code")?;
+    let text: Option<&str> = sql.column(row, "failure_text")?;
+    let address: Option<&str> = sql.column(row, "vm_address")?;
     let port = |name| {
-        let port: Option<i32> = DESKTOP.column(&row, name)?;
+        let port: Option<i32> = sql.column(row, name)?;
         Ok::<_, Error>(port.and_then(|port| u16::try_from(port).ok()))
     };
     let place = match (address.and_then(|a| a.parse().ok()), port("vm_vma_port")?, port("vm_x_port")?) {
         (Some(address), Some(agent_port), Some(x_port)) => {
-            let stored: Option<&str> = DESKTOP.column(&row, "vma_secret")?;
+            let stored: Option<&str> = sql.column(row, "vma_secret")?;
             let opened = stored.map(|stored| database.vault().open(vault::Place::Agent(vm), stored));
             Some(Place { address, agent_port, x_port, secret: opened.transpose()?.map(SecretString::from) })
         }
         _ => None,
     };
-    Ok(Some(Desktop {
-        name: DESKTOP.column(&row, "name")?,
-        user: UserId(DESKTOP.column(&row, "user_id")?),
-        blocked: DESKTOP.column(&row, "blocked")?,
-        state: DESKTOP.word(&row, "vm_state")?,
+    Ok(Desktop {
+        name: sql.column(row, "name")?,
+        user: UserId(sql.column(row, "user_id")?),
+        blocked: sql.column(row, "blocked")?,
+        state: sql.word(row, "vm_state")?,
         command: command.and_then(|word| word.parse().ok()),
-        step: DESKTOP.column(&row, "start_step")?,
+        step: sql.column(row, "start_step")?,
         failure: code.map(|code| failure(code, text.unwrap_or_default())),
         place,
-        host_alive: DESKTOP.column(&row, "alive")?,
-    }))
+        host_alive: sql.column(row, "alive")?,
+    })
 }
 
 /// The versions of the runtime rows of these VMs: another one after each change.
