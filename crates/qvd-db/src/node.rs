@@ -194,7 +194,15 @@ pub struct Place<'a> {
     pub secret: &'a str,
 }
 
+// Forgets old events, a number of them at a time. `$1` days that they are kept, `$2` how many.
+const FORGET: Sql = Sql::new(
+    "forget old events",
+    "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE time < now() - make_interval(days => $1) \
+     ORDER BY time LIMIT $2)",
+);
+
 pub(crate) const ALL: &[Sql] = &[
+    FORGET,
     CLAIM_STARTS,
     CLAIM_STOPS,
     START_FACTS,
@@ -247,6 +255,21 @@ pub async fn claim_stops(database: &Database, host: HostId) -> Result<Vec<(VmId,
 
 fn claimed(sql: &Sql, row: &tokio_postgres::Row) -> Result<(VmId, Generation), Error> {
     Ok((VmId(sql.column(row, "vm_id")?), Generation(sql.column(row, "generation")?)))
+}
+
+/// Forgets events that are older than so many days, a short statement after the other; how many there were. Every node may
+/// do so at any time: one that meets another at it leaves the rest to that.
+pub async fn forget_events(database: &Database, days: i32) -> Result<u64, Error> {
+    const AT_ONCE: i64 = 2000;
+    let client = database.client().await?;
+    let mut forgotten = 0;
+    loop {
+        let some = FORGET.execute(&client, &[&days, &AT_ONCE]).await?;
+        forgotten += some;
+        if some < AT_ONCE.unsigned_abs() {
+            return Ok(forgotten);
+        }
+    }
 }
 
 /// The VMs that are a host's and not stopped.

@@ -20,6 +20,9 @@ use crate::{container, expiry, load_rows, monitor, reconcile, routers};
 /// How long overlays of failed starts are kept.
 const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// How often old events are forgotten.
+const FORGETTING: Duration = Duration::from_secs(60 * 60);
+
 /// What the loops about other nodes need.
 pub struct Cluster {
     /// The heartbeat files.
@@ -56,6 +59,7 @@ pub fn start(node: &Arc<Node>, listener: &Listener, loops: &Drain, cluster: Clus
 async fn serve_commands(node: Arc<Node>, mut bell: qvd_db::Doorbell) {
     let mut stage = node.stage.subscribe();
     let next_sweep = || Instant::now() + period(&node, "internal.hkd.agent.vm_command_handler.delay", 61);
+    let mut forget: Option<Instant> = None;
     // Commands that keep coming do not put it off.
     let mut sweep = next_sweep();
     loop {
@@ -68,6 +72,10 @@ async fn serve_commands(node: Arc<Node>, mut bell: qvd_db::Doorbell) {
                     warn!("rows not reconciled: {error}");
                 }
                 purge(&node).await;
+                if forget.is_none_or(|last| last.elapsed() >= FORGETTING) {
+                    forget_events(&node).await;
+                    forget = Some(Instant::now());
+                }
                 sweep = next_sweep();
             }
         }
@@ -85,6 +93,19 @@ async fn purge(node: &Node) {
     };
     if let Err(error) = storage::purge_discarded(&directories, KEPT).await {
         warn!("old overlays not purged: {error}");
+    }
+}
+
+/// Forgets what happened too long ago to matter to anybody.
+async fn forget_events(node: &Node) {
+    let days = match node.config.now().int("hkd.events.days") {
+        Ok(days) => days,
+        Err(error) => return warn!("old events not forgotten: {error}"),
+    };
+    match rows::forget_events(&node.database, days).await {
+        Ok(0) => {}
+        Ok(forgotten) => info!(forgotten, days, "old events forgotten"),
+        Err(error) => warn!("old events not forgotten: {error}"),
     }
 }
 

@@ -243,3 +243,20 @@ async fn a_host_that_is_off_is_given_up_by_hand() {
     let why = farm.text("SELECT failure_text FROM vm_runtimes WHERE vm_id = 2").await;
     assert!(why.starts_with("host a was given up: an administrator says that it is off. "), "{why}");
 }
+
+#[tokio::test]
+async fn events_are_kept_for_so_many_days() {
+    let scratch = Scratch::deployed("forgotten").await;
+    let client = scratch.database().client().await.unwrap();
+    let insert = "INSERT INTO events (kind, object_id, code, time) \
+        SELECT 'vm', n, 'x', now() - make_interval(days => n % 3 * 10) FROM generate_series(1, 9000) AS n";
+    client.batch_execute(insert).await.unwrap();
+    let database = scratch.database_as("qvd_node");
+    let both = tokio::join!(node::forget_events(&database, 15), node::forget_events(&database, 15));
+    let rest = node::forget_events(&database, 15).await.unwrap();
+    assert_eq!(both.0.unwrap() + both.1.unwrap() + rest, 3000);
+    let left =
+        client.query_one("SELECT count(*), max(now() - time) < '11 days' FROM events", &[]).await.unwrap();
+    assert_eq!((left.get::<_, i64>(0), left.get::<_, bool>(1)), (6000, true));
+    assert_eq!(node::forget_events(&database, 15).await.unwrap(), 0);
+}

@@ -76,6 +76,7 @@ pub const KEYS: &[Key] = &[
     key("database.tls", Some("prefer"), Kind::Word(&["off", "prefer", "require", "verify"]), Scope::File, "Whether connections to a database that is not reached by a Unix socket are encrypted; only verify makes sure that it is the right server."),
     key("database.tls.ca", None, Kind::Path, Scope::File, "File with the certificates of the authorities that may sign the database server's."),
     key("database.user", Some("qvd"), Kind::Text, Scope::File, "Database role."),
+    key("hkd.events.days", Some("90"), Kind::Int { min: 1, max: 36500 }, Scope::Global, "Days for which it is known what happened to VMs, hosts, images and users."),
     later("hkd.pid_file", Some("${path.run}/qvd-hkd.pid"), Kind::Path, Scope::File, "Pid file of the node daemon."),
     key("hkd.stop.vms", Some("keep"), Kind::Word(&["keep", "stop"]), Scope::File, "Whether the end of the node daemon stops its VMs."),
     key("hkd.vm.starting.max", Some("6"), Kind::Int { min: 1, max: 10000 }, Scope::Global, "How many VMs a node starts at the same time."),
