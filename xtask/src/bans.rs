@@ -20,7 +20,7 @@ const BANNED: [(&str, &str); 10] = [
 ];
 
 /// Crates that may be there twice until the ones that bring the older version move on.
-const TWICE: [(&str, &str); 15] = [
+const TWICE: [(&str, &str); 16] = [
     ("bit-set", "0.8 by jsonschema, in tests"),
     ("base64", "0.23 by rcgen's pem"),
     ("bit-vec", "0.9 by proptest"),
@@ -32,6 +32,7 @@ const TWICE: [(&str, &str); 15] = [
     ("getrandom", "0.2 by password-hash, 0.4 by tokio-postgres"),
     ("rand", "0.10 by tokio-postgres"),
     ("rand_core", "0.6 by password-hash, 0.10 by tokio-postgres"),
+    ("sha1", "0.10 by tungstenite"),
     ("sha2", "0.11 by tokio-postgres"),
     ("syn", "3 by the newest macros, 2 by the others"),
     ("thiserror", "1 by rtnetlink"),

@@ -30,6 +30,8 @@ pub struct Envelope {
     pub login: Option<String>,
     /// Its password.
     pub password: Option<String>,
+    /// A code of its second factor.
+    pub code: Option<String>,
     /// Its tenant.
     pub tenant: Option<String>,
     /// Session.
@@ -143,6 +145,7 @@ impl Envelope {
         };
         envelope.login = text("login", members.remove("login"))?;
         envelope.password = text("password", members.remove("password"))?;
+        envelope.code = text("code", members.remove("code"))?;
         envelope.tenant = text("tenant", members.remove("tenant"))?;
         envelope.sid = text("sid", members.remove("sid"))?;
         Ok(envelope)

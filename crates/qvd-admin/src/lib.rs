@@ -20,6 +20,7 @@ mod http;
 mod images;
 mod record;
 pub mod refusal;
+mod second_factor;
 mod serve;
 pub mod session;
 pub mod token;

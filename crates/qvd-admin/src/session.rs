@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use qvd_auth::{Verdict, fresh_token, normalize, token_digest};
+use qvd_auth::{Code, Verdict, fresh_token, normalize, token_digest};
 use qvd_db::admin::audit::{self, Record};
 use qvd_db::admin::identity::{self, Administrator};
 use qvd_db::attempts::Admission;
@@ -16,6 +16,7 @@ use crate::app::App;
 use crate::caller::{Caller, RECOVERY};
 use crate::envelope::Envelope;
 use crate::refusal::{Doing, Refusal};
+use crate::second_factor;
 use crate::token;
 
 /// The other end of a connection.
@@ -28,6 +29,9 @@ pub enum Peer {
     /// Somebody on the network.
     Remote(IpAddr),
 }
+
+/// Stands for no address in particular.
+pub(crate) const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 impl Peer {
     /// As it stands in records.
@@ -119,7 +123,7 @@ async fn log_in(
             return Err(Refusal::new(Status::TooManyAttempts).because(format!("wait {seconds} seconds")));
         }
     };
-    let outcome = authenticate(app, login, tenant, password).await;
+    let outcome = authenticate(app, login, tenant, password, envelope.code.as_deref()).await;
     match &outcome {
         Ok(_) => attempt.succeeded().await?,
         Err(refusal) if refusal.status() == Status::NotAuthenticated => attempt.failed().await?,
@@ -162,6 +166,7 @@ async fn authenticate(
     login: &str,
     tenant: Option<&str>,
     password: &str,
+    code: Option<&str>,
 ) -> Result<Administrator, Refusal> {
     let refused = || Refusal::new(Status::NotAuthenticated);
     let values = app.config.now();
@@ -181,10 +186,22 @@ async fn authenticate(
     // Several administrators of a name cannot be told apart without a tenant.
     let who = if found.len() == 1 { found.pop() } else { None };
     let stored = who.as_ref().and_then(|a| a.password.clone());
-    let verdict = app.hasher.verify(password.as_bytes(), stored.clone(), &salt).await;
-    let verdict = verdict.map_err(|e| Refusal::new(Status::Internal).because(e.to_string()))?;
+    let verify = async |password: &str| {
+        app.hasher.verify(password.as_bytes(), stored.clone(), &salt).await.map_err(internal)
+    };
+    let mut verdict = verify(password).await?;
+    let mut given = code.map_or(Given::Nothing, |code| Given::Apart(Code::parse(code)));
+    if verdict == Verdict::Rejected
+        && code.is_none()
+        && let Some((front, behind)) = Code::behind(password)
+    {
+        // Clients that know of no second factor send both in one. Whether there is one takes the same time.
+        verdict = verify(front).await?;
+        given = Given::Behind(behind);
+    }
     match (who, verdict) {
         (Some(who), Verdict::Accepted { replacement }) => {
+            check_code(app, who.id, given).await?;
             if let (Some(new), Some(old)) = (replacement, stored) {
                 let client = app.database.client().await?;
                 identity::replace_hash(&client, who.id, &new, &old).await?;
@@ -192,6 +209,29 @@ async fn authenticate(
             if who.blocked { Err(Refusal::new(Status::TenantBlocked)) } else { Ok(who) }
         }
         _ => Err(refused()),
+    }
+}
+
+/// The code of a second factor, as it came.
+enum Given<'a> {
+    Nothing,
+    /// In a member of its own; `None` is something that can be no code.
+    Apart(Option<Code<'a>>),
+    /// At the end of the password.
+    Behind(Code<'a>),
+}
+
+/// Checks the code of an administrator whose password is right.
+async fn check_code(app: &App, administrator: i32, given: Given<'_>) -> Result<(), Refusal> {
+    let refused = Refusal::new(Status::NotAuthenticated);
+    match (second_factor::is_in_force(app, administrator).await?, given) {
+        (true, Given::Nothing) => Err(Refusal::new(Status::SecondFactorNeeded)),
+        (true, Given::Apart(Some(code)) | Given::Behind(code)) => {
+            if second_factor::takes(app, administrator, &code).await? { Ok(()) } else { Err(refused) }
+        }
+        // A password with a code too many is a wrong one.
+        (true, Given::Apart(None)) | (false, Given::Behind(_)) => Err(refused),
+        (false, Given::Nothing | Given::Apart(_)) => Ok(()),
     }
 }
 

@@ -7,6 +7,7 @@ mod chain;
 mod legacy;
 mod login;
 mod password;
+mod second_factor;
 mod token;
 mod workers;
 
@@ -14,4 +15,5 @@ pub use chain::{Chain, Decision, UnknownPlugin};
 pub use legacy::{is_legacy_hash, legacy_hash};
 pub use login::{Login, normalize};
 pub use password::{Hasher, PasswordError, Verdict};
+pub use second_factor::{Code, InvalidSecret, SecondFactor, recovery_codes};
 pub use token::{digest as token_digest, fresh as fresh_token, fresh_ticket, is_ticket};

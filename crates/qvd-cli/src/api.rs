@@ -254,7 +254,13 @@ impl Api {
             envelope.insert("tenant".to_owned(), json!(tenant));
         }
         self.session = None;
-        let answer = self.exchange("/api", &envelope).await?;
+        let mut answered = self.exchange("/api", &envelope).await;
+        if matches!(&answered, Err(Error::Refused { code, .. }) if *code == Status::SecondFactorNeeded.code())
+        {
+            envelope.insert("code".to_owned(), json!(self.code()?));
+            answered = self.exchange("/api", &envelope).await;
+        }
+        let answer = answered?;
         let session = session(&answer, self.connection.place(), Some(credentials));
         if let Some(file) = &self.settings.session_file
             && let Err(error) = session.save(file)
@@ -263,6 +269,14 @@ impl Api {
         }
         self.session = Some(session);
         Ok(())
+    }
+
+    /// A code of the second factor: given, or asked for.
+    pub(crate) fn code(&self) -> Result<String, Error> {
+        match &self.settings.code {
+            Some(code) => Ok(code.clone()),
+            None => ask_password("Code of the second factor: "),
+        }
     }
 
     /// Ends the session, also the kept one.

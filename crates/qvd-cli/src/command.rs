@@ -17,6 +17,8 @@ pub enum Command {
     Logout,
     /// Change the own password.
     Password,
+    /// Look at second factors, or change them.
+    SecondFactor(SecondFactor),
     /// Show the size of a page of listings, or set it.
     PageSize(Option<u32>),
     /// Count the objects.
@@ -27,6 +29,19 @@ pub enum Command {
     Quit,
     /// An empty line.
     Nothing,
+}
+
+/// What is to be done about a second factor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecondFactor {
+    /// Tell whether there is one.
+    See,
+    /// Set the own one up.
+    On,
+    /// Do without the own one.
+    Off,
+    /// Take away that of the administrator of this name.
+    Reset(String),
 }
 
 /// A verb on selected objects.
@@ -189,6 +204,10 @@ impl Command {
             Self::Login => "login".to_owned(),
             Self::Logout => "logout".to_owned(),
             Self::Password => "password".to_owned(),
+            Self::SecondFactor(SecondFactor::See) => "totp".to_owned(),
+            Self::SecondFactor(SecondFactor::On) => "totp on".to_owned(),
+            Self::SecondFactor(SecondFactor::Off) => "totp off".to_owned(),
+            Self::SecondFactor(SecondFactor::Reset(name)) => format!("totp reset {}", lexer::quote(name)),
             Self::PageSize(None) => "block".to_owned(),
             Self::PageSize(Some(size)) => format!("block {size}"),
             Self::Statistics => "stats".to_owned(),

@@ -8,7 +8,7 @@ use qvd_model::filter::text::{self, Cursor};
 use qvd_model::filter::{Filter, Operand, Operator, Test};
 use qvd_model::nearest;
 
-use crate::command::{Assignment, Command, Grant, ObjectCommand, Order, Value, Verb};
+use crate::command::{Assignment, Command, Grant, ObjectCommand, Order, SecondFactor, Value, Verb};
 use crate::config_set;
 use crate::noun::{NOUNS, Noun, VERBS, noun};
 
@@ -121,6 +121,10 @@ fn command(cursor: &mut Cursor<'_>, text: &str, notes: &mut Vec<String>) -> Resu
             cursor.advance();
             return page_size(cursor);
         }
+        "totp" => {
+            cursor.advance();
+            return second_factor(cursor).map(Command::SecondFactor);
+        }
         "login" => Command::Login,
         "logout" => Command::Logout,
         "password" => Command::Password,
@@ -144,7 +148,20 @@ fn command(cursor: &mut Cursor<'_>, text: &str, notes: &mut Vec<String>) -> Resu
 
 /// The words of the session that begin a line.
 pub const SESSION_WORDS: &[&str] =
-    &["usage", "help", "login", "logout", "password", "block", "stats", "version", "quit", "exit"];
+    &["usage", "help", "login", "logout", "password", "totp", "block", "stats", "version", "quit", "exit"];
+
+fn second_factor(cursor: &mut Cursor<'_>) -> Result<SecondFactor, SyntaxError> {
+    if cursor.is_at_end() {
+        return Ok(SecondFactor::See);
+    }
+    let at = cursor.at();
+    match cursor.value("on, off or reset")?.as_str() {
+        "on" => Ok(SecondFactor::On),
+        "off" => Ok(SecondFactor::Off),
+        "reset" => cursor.value("the name of an administrator").map(SecondFactor::Reset),
+        _ => Err(SyntaxError::new(at, "expected on, off or reset")),
+    }
+}
 
 fn page_size(cursor: &mut Cursor<'_>) -> Result<Command, SyntaxError> {
     if cursor.is_at_end() {

@@ -217,6 +217,8 @@ Session
   login             authenticate as another administrator
   logout            forget the current session
   password          change your own password
+  totp [on|off]     second factor of your logins: see it, set it up, do without
+  totp reset NAME   take the second factor of another administrator away
   block [N]         show or set the page size of listings
   stats             how many objects there are, by kind and state
   version           versions of client, API and database

@@ -32,6 +32,7 @@ mod progress;
 mod property;
 pub mod run;
 mod script;
+mod second_factor;
 pub mod session;
 mod setting;
 mod shell;

@@ -165,6 +165,8 @@ pub struct Settings {
     pub place: Place,
     /// Who logs in; nobody on a Unix socket, where the kernel says who we are.
     pub credentials: Option<Credentials>,
+    /// A code of the second factor, for where nobody can be asked.
+    pub code: Option<String>,
     /// How results are printed.
     pub style: Style,
     /// Certificate authority.
@@ -246,6 +248,7 @@ impl Settings {
         Ok(Self {
             place,
             credentials,
+            code: environment("QVD_CODE").filter(|code| !code.is_empty()),
             style,
             ca: layered(options.ca.as_ref().map(text), "QVD_CA", "qa.ca")?.map(PathBuf::from),
             insecure,

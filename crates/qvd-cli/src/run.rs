@@ -13,7 +13,7 @@ use crate::grammar::{self, Line, Parsed};
 use crate::options::{Options, Settings};
 use crate::output::{Format, Listing, Style, unwritten};
 use crate::pages::{self, Pages};
-use crate::{change, creation, explain, grant, help, listing, property, setting};
+use crate::{change, creation, explain, grant, help, listing, property, second_factor, setting};
 
 /// Who gives the commands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +97,10 @@ impl<'a> Runner<'a> {
             }
             Command::Logout => self.api().await?.log_out().await?,
             Command::Password => self.password().await?,
+            Command::SecondFactor(wish) => {
+                let text = second_factor::run(self.api().await?, &wish).await?;
+                self.write(&text)?;
+            }
             Command::Object(command) => self.object(command).await?,
         }
         Ok(true)

@@ -241,7 +241,20 @@ fn properties_have_the_word_orders_of_the_manual() {
 #[test]
 fn the_session_has_commands() {
     for line in [
-        "usage", "usage vm", "login", "logout", "password", "block", "block 50", "stats", "version", "quit",
+        "usage",
+        "usage vm",
+        "login",
+        "logout",
+        "password",
+        "totp",
+        "totp on",
+        "totp off",
+        "totp reset bob",
+        "block",
+        "block 50",
+        "stats",
+        "version",
+        "quit",
         "",
     ] {
         assert_eq!(parse(&Line::from_text(line)).unwrap().command.print(), line);

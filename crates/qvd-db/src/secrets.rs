@@ -10,9 +10,13 @@ const SETTINGS: &str = "SELECT tenant_id AS id, key, value FROM configs ORDER BY
 const PEMS: &str = "SELECT 0 AS id, key, value FROM ssl_configs ORDER BY key FOR UPDATE";
 const AGENTS: &str = "SELECT vm_id AS id, '' AS key, vma_secret AS value FROM vm_runtimes WHERE vma_secret IS NOT NULL \
      ORDER BY vm_id FOR UPDATE";
+const FACTORS: &str = "SELECT administrator_id AS id, '' AS key, secret AS value FROM second_factors \
+    ORDER BY administrator_id FOR UPDATE";
 const SEAL_SETTING: &str = "UPDATE configs SET value = $3 WHERE tenant_id = $1 AND key = $2";
 const SEAL_PEM: &str = "UPDATE ssl_configs SET value = $3 WHERE key = $2 AND $1::integer IS NOT NULL";
 const SEAL_AGENT: &str = "UPDATE vm_runtimes SET vma_secret = $3 WHERE vm_id = $1 AND $2::text IS NOT NULL";
+const SEAL_FACTOR: &str =
+    "UPDATE second_factors SET secret = $3 WHERE administrator_id = $1 AND $2::text IS NOT NULL";
 
 /// A table with secrets: how they are read, how one is written, and what it is of.
 struct Shelf {
@@ -32,6 +36,12 @@ const SHELVES: &[Shelf] = &[
     },
     Shelf { read: PEMS, write: SEAL_PEM, place: |_, key| Place::Pem(key), holds: config::is_secret },
     Shelf { read: AGENTS, write: SEAL_AGENT, place: |vm, _| Place::Agent(VmId(vm)), holds: |_| true },
+    Shelf {
+        read: FACTORS,
+        write: SEAL_FACTOR,
+        place: |administrator, _| Place::SecondFactor(administrator),
+        holds: |_| true,
+    },
 ];
 
 /// How the secrets of a database are kept.

@@ -135,3 +135,46 @@ async fn an_upload_shows_its_rate_and_the_time_left() {
     assert_eq!((missing.exit, missing.out.as_str()), (2, ""), "{missing:?}");
     it.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_code_of_a_second_factor_is_asked_for() {
+    let it = Installation::start("dialog_code").await;
+    let program = Program::of(&it, "superadmin", "*");
+    tokio::task::block_in_place(|| {
+        let mut shell = Terminal::start(&program, &[]);
+        shell.expect("> ");
+        shell.types("totp on\r");
+        let shown = shell.expect("Code of the second factor: ");
+        let secret = shown.split("authenticator: ").nth(1).unwrap().split_whitespace().next().unwrap();
+        let secret = totp_rs::Secret::try_from_base32(secret).unwrap();
+        let authenticator = totp_rs::Builder::new().with_secret(secret).build().unwrap();
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        shell.types(&format!("{}\r", authenticator.generate(now)));
+        let shown = shell.expect("> ");
+        assert!(shown.contains("logins need a code now"), "{shown}");
+        let recovery: Vec<_> = shown.lines().map(str::trim).filter(|l| l.matches('-').count() == 3).collect();
+        assert_eq!(recovery.len(), 10, "{shown}");
+        shell.types("login\r");
+        for (question, answer) in [
+            ("Name: ", "superadmin"),
+            ("Tenant: ", "*"),
+            ("Password: ", PASSWORD),
+            ("Code of the second factor: ", recovery[0]),
+        ] {
+            shell.expect(question);
+            shell.types(&format!("{answer}\r"));
+        }
+        shell.expect("> ");
+        shell.types("totp\r");
+        shell.expect("9 recovery codes are left");
+        shell.expect("> ");
+        shell.types("totp off\r");
+        shell.expect("Code of the second factor: ");
+        shell.types(&format!("{}\r", recovery[1]));
+        shell.expect("logins need no code any more");
+        shell.expect("> ");
+        shell.types("q\r");
+        shell.end();
+    });
+    it.stop().await;
+}

@@ -43,6 +43,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/api/info/", any(info))
         .route("/api/logout", any(log_out))
         .route("/api/logout/", any(log_out))
+        .route("/api/second_factor", post(second_factor))
         .route("/api/ws", any(live::open))
         .route("/api/ws/", any(live::open))
         .route("/api/di/staging", post(images::staging))
@@ -279,6 +280,19 @@ async fn log_out(State(app): State<Arc<App>>, request: HttpRequest) -> Response 
         Ok((Reply::Members(Map::new()), None))
     };
     answer::without_cookie(answer::respond(outcome.await))
+}
+
+async fn second_factor(State(app): State<Arc<App>>, request: HttpRequest) -> Response {
+    let outcome = async {
+        let call = read(request).await?;
+        let known = session::recognize(&app, &call.envelope, call.cookie.as_deref(), &call.origin).await?;
+        let cookie = known.session.map(|(sid, life)| SessionCookie { sid, life });
+        let digest = cookie.as_ref().map(|c| qvd_auth::token_digest(c.sid.as_bytes())).unwrap_or_default();
+        let reply =
+            crate::second_factor::serve(&app, &call.envelope, &known.caller, &call.origin, &digest).await?;
+        Ok((reply, cookie))
+    };
+    answer::respond(outcome.await)
 }
 
 type Outcome = Result<(Reply, Option<SessionCookie>), Refusal>;

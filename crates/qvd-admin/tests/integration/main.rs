@@ -24,6 +24,7 @@ mod permissions;
 mod properties;
 mod role_model;
 mod roles;
+mod second_factor;
 mod sessions;
 #[path = "../shapes/mod.rs"]
 mod shapes;

@@ -13,6 +13,7 @@ pub mod properties;
 pub mod references;
 mod relation;
 pub mod roles;
+pub mod second_factor;
 pub mod select;
 pub mod state;
 pub mod statistics;
@@ -36,6 +37,7 @@ pub(crate) fn statements() -> impl Iterator<Item = Sql> {
         properties::ALL,
         references::ALL,
         roles::ALL,
+        second_factor::ALL,
         statistics::ALL,
         tokens::ALL,
         views::ALL,

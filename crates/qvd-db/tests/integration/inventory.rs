@@ -32,11 +32,12 @@ const CORRECTED: [(&str, &str, &str); 2] = [
 ];
 
 /// Relations that only we have.
-const OWN: [&str; 6] = [
+const OWN: [&str; 7] = [
     "table events",
     "table login_failures",
     "table migrations",
     "sequence events_id_seq",
+    "table second_factors",
     "table api_tokens",
     "sequence api_tokens_id_seq",
 ];

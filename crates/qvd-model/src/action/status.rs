@@ -102,6 +102,7 @@ statuses! {
     Stale = 9006, "The object was changed meanwhile; read it again";
     NotThisMethod = 9007, "This address does not take this method";
     NotThisType = 9008, "The body has to be JSON, and to say so";
+    SecondFactorNeeded = 9009, "A code of the second factor is needed";
     UploadBusy = 9020, "A file of this name is being received for this OSF";
     ChecksumDiffers = 9021, "The file is not the one that was announced";
     UploadUnknown = 9022, "There is no such upload";
@@ -125,7 +126,7 @@ impl Status {
             | Self::UnknownField
             | Self::UnknownDirection
             | Self::UnknownOrder => 400,
-            Self::NotAuthenticated | Self::SessionExpired => 401,
+            Self::NotAuthenticated | Self::SessionExpired | Self::SecondFactorNeeded => 401,
             Self::TenantBlocked
             | Self::ActionNotAllowed
             | Self::FilterNotAllowed
