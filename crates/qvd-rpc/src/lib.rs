@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use qvd_model::{Failure, SessionState};
-use qvd_wire::http::{Answer, ResponseParser};
+use qvd_wire::http::{Answer, Get, ResponseParser};
 use qvd_wire::rpc::{Call, MAX_BODY, Reply};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
@@ -131,29 +131,58 @@ impl Agent {
 
     /// One connection: the call, then the final answer to it, as status and body.
     async fn exchange(&self, call: &Call) -> Result<(u16, Vec<u8>), AgentError> {
+        Ok(match self.ask(&call.encode()).await?.0 {
+            Answer::Final(head, body) => (head.status, body),
+            Answer::Switched(head) | Answer::Interim(head) => (head.status, Vec::new()),
+        })
+    }
+
+    /// Sends a request and reads up to its last answer; the result has the connection and what came behind the answer.
+    async fn ask(&self, request: &[u8]) -> Result<(Answer, TcpStream, Vec<u8>), AgentError> {
         let agent = self.socket();
         let lost = |source| AgentError::Lost { agent, source };
         let not_http = |source| AgentError::NotHttp { agent, source };
         let mut stream = self.connect(agent).await.map_err(|e| AgentError::connect(agent, e))?;
-        stream.write_all(&call.encode()).await.map_err(lost)?;
+        stream.write_all(request).await.map_err(lost)?;
         let mut parser = ResponseParser::new(MAX_BODY);
         let mut buffer = vec![0; 4096];
         loop {
             let count = stream.read(&mut buffer).await.map_err(lost)?;
             if count == 0 {
                 return match parser.finish() {
-                    Ok(Some(Answer::Final(head, body))) => Ok((head.status, body)),
+                    Ok(Some(answer @ Answer::Final(..))) => Ok((answer, stream, Vec::new())),
                     _ => Err(lost(std::io::ErrorKind::UnexpectedEof.into())),
                 };
             }
             parser.feed(buffer.get(..count).unwrap_or_default());
             while let Some(answer) = parser.answer().map_err(not_http)? {
-                match answer {
-                    Answer::Final(head, body) => return Ok((head.status, body)),
-                    Answer::Switched(head) => return Ok((head.status, Vec::new())),
-                    Answer::Interim(_) => {}
+                if !matches!(answer, Answer::Interim(_)) {
+                    return Ok((answer, stream, parser.into_rest().to_vec()));
                 }
             }
+        }
+    }
+
+    /// Opens the screen of the desktop, once its user agrees if the agent asks. The stream then carries RFB; the bytes
+    /// are its beginning.
+    pub async fn watch(&self, limit: Duration) -> Result<(TcpStream, Vec<u8>), AgentError> {
+        let (agent, method) = (self.socket(), "vnc_connect".to_owned());
+        let mut get = Get::new("/vma/vnc_connect").field("Connection", "Upgrade").field("Upgrade", "VNC");
+        if let Some(secret) = &self.secret {
+            get = get.field("Authorization", format!("Bearer {}", secret.expose_secret()));
+        }
+        match tokio::time::timeout(limit, self.ask(&get.encode())).await {
+            Err(_) => Err(AgentError::Timeout { agent, method, limit }),
+            Ok(answered) => match answered? {
+                (Answer::Switched(_), stream, first) => Ok((stream, first)),
+                (Answer::Final(head, body), ..) => {
+                    let text = String::from_utf8_lossy(&body).trim().to_owned();
+                    Err(AgentError::Status { agent, method, status: head.status, text })
+                }
+                (Answer::Interim(head), ..) => {
+                    Err(AgentError::Status { agent, method, status: head.status, text: String::new() })
+                }
+            },
         }
     }
 

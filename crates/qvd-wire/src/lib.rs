@@ -5,4 +5,5 @@
 pub mod http;
 mod json;
 pub mod nx;
+pub mod rfb;
 pub mod rpc;

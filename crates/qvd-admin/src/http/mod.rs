@@ -7,6 +7,7 @@ mod files;
 mod images;
 mod live;
 mod pieces;
+mod spy;
 pub(crate) mod v2;
 
 use std::sync::Arc;
@@ -46,6 +47,8 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/api/second_factor", post(second_factor))
         .route("/api/ws", any(live::open))
         .route("/api/ws/", any(live::open))
+        .route("/vmproxy", any(spy::open))
+        .route("/vmproxy/", any(spy::open))
         .route("/api/di/staging", post(images::staging))
         .route("/api/di/docker", post(images::docker))
         .route("/api/di/download", post(images::download))

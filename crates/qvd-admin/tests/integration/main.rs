@@ -28,6 +28,7 @@ mod second_factor;
 mod sessions;
 #[path = "../shapes/mod.rs"]
 mod shapes;
+mod spying;
 mod tag_model;
 mod tokens;
 mod uploads;
