@@ -248,6 +248,14 @@ pub async fn seal(settings: &Settings) -> Result<usize, DeployError> {
     Ok(sealed)
 }
 
+/// Drops everything in a database.
+pub async fn empty(settings: &Settings) -> Result<(), DeployError> {
+    let (mut client, _connection) = connect(settings).await?;
+    let tx = begin(&mut client).await?;
+    batch(&tx, "empty the database", RESET).await.map_err(DeployError::Schema)?;
+    tx.commit().await.map_err(|e| DeployError::Schema(Error::during("empty the database")(e)))
+}
+
 /// The names of hosts whose daemons wrote a heartbeat within the last five minutes, if there are any.
 pub async fn living_hosts(settings: &Settings) -> Result<Option<String>, DeployError> {
     let (mut client, _connection) = connect(settings).await?;

@@ -1,7 +1,7 @@
 //! `qvd db dump` and `qvd db restore`: a database as one file, by PostgreSQL's own programs.
 
 use std::fs::{File, Permissions};
-use std::io::Seek;
+use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -143,13 +143,7 @@ pub fn restore(settings: &Settings, file: &Path, force: bool) -> Result<()> {
     if let Some(hosts) = runtime.block_on(living_hosts(settings))? {
         bail!("hosts {hosts} wrote a heartbeat within the last five minutes; stop all daemons first");
     }
-    // Only a script that is whole may be run: what psql reads up to a broken end, it would commit.
-    let script = tempfile::tempfile().context("cannot make a temporary file")?;
-    let options = ["--no-owner", "--no-privileges", "--file=-"];
-    let mut reader = client("pg_restore", settings)?;
-    run_program(reader.args(options).stdin(Stdio::from(dump)).stdout(Stdio::from(script.try_clone()?)))
-        .with_context(|| format!("cannot read {}", file.display()))?;
-    (&script).rewind()?;
+    let script = script(settings, dump).with_context(|| format!("cannot read {}", file.display()))?;
     let mut writer = client("psql", settings)?;
     writer.args(["--no-psqlrc", "--quiet", "--single-transaction", "--set=ON_ERROR_STOP=1"]);
     if force {
@@ -178,6 +172,38 @@ pub fn restore(settings: &Settings, file: &Path, force: bool) -> Result<()> {
     }
     Ok(())
 }
+
+/// The statements of a dump. Only a script that is whole may be run: what psql reads up to a broken end, it would commit.
+fn script(settings: &Settings, mut dump: File) -> Result<File> {
+    let mut head = [0; ARCHIVE.len()];
+    let is_archive = dump.read_exact(&mut head).is_ok() && head == *ARCHIVE;
+    dump.rewind()?;
+    if is_archive {
+        let script = tempfile::tempfile().context("cannot make a temporary file")?;
+        let options = ["--no-owner", "--no-privileges", "--file=-"];
+        let mut reader = client("pg_restore", settings)?;
+        run_program(reader.args(options).stdin(Stdio::from(dump)).stdout(Stdio::from(script.try_clone()?)))?;
+        (&script).rewind()?;
+        return Ok(script);
+    }
+    let length = dump.metadata()?.len();
+    dump.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
+    let mut tail = Vec::new();
+    (&dump).take(TAIL).read_to_end(&mut tail)?;
+    ensure!(
+        String::from_utf8_lossy(&tail).contains(COMPLETE),
+        "it is neither an archive of pg_dump nor a script of it that is complete"
+    );
+    dump.rewind()?;
+    Ok(dump)
+}
+
+/// How archives of `pg_dump` begin.
+const ARCHIVE: &[u8; 5] = b"PGDMP";
+/// Near their end, scripts of `pg_dump` say this.
+const COMPLETE: &str = "PostgreSQL database dump complete";
+/// How near.
+const TAIL: u64 = 1024;
 
 /// One of PostgreSQL's own programs, for this database.
 fn client(program: &str, settings: &Settings) -> Result<Command> {

@@ -45,6 +45,9 @@ enum Verb {
         /// Tell what would happen, and change nothing.
         #[arg(long)]
         dry_run: bool,
+        /// Read this dump into the database first, which must be empty: what `pg_dump` or `qvd db dump` wrote.
+        #[arg(long, value_name = "DUMP")]
+        file: Option<PathBuf>,
         #[command(flatten)]
         common: Common,
     },
@@ -105,12 +108,14 @@ impl From<DeployError> for Failure {
 /// Does what the options say to the database that the configuration names.
 pub fn run(options: Options) -> ExitCode {
     let outcome = match &options.verb {
-        Some(Verb::Migrate { dry_run, common }) => migrate(common, *dry_run),
+        Some(Verb::Migrate { dry_run, file, common }) => migrate(common, *dry_run, file.as_deref()),
         Some(Verb::Seal { new_key, source }) => {
             source.with(Sharing::Shared, |settings| seal(settings, *new_key)).map_err(Failure::from)
         }
         Some(Verb::Status { common }) => status(common),
-        None if options.update_schema || options.update_from.is_some() => migrate(&options.common, false),
+        None if options.update_schema || options.update_from.is_some() => {
+            migrate(&options.common, false, None)
+        }
         None => deploy(&options),
     };
     let (code, problem) = match outcome {
@@ -147,21 +152,34 @@ fn deploy(options: &Options) -> Result<(), Failure> {
     Ok(())
 }
 
-fn migrate(common: &Common, dry: bool) -> Result<(), Failure> {
+fn migrate(common: &Common, dry: bool, dump: Option<&Path>) -> Result<(), Failure> {
     let settings = crate::archive::settings(&common.config_file)?;
+    let Some(dump) = dump else { return migrate_what_is_there(&settings, common, dry) };
+    crate::archive::restore(&settings, dump, false)?;
+    // The dump is the backup.
+    let common = Common { no_backup: true, ..common.clone() };
+    let migrated = migrate_what_is_there(&settings, &common, dry);
+    if dry {
+        crate::daemon::runtime()?.block_on(database::empty(&settings))?;
+        println!("{}: empty again", settings.name);
+    }
+    migrated
+}
+
+fn migrate_what_is_there(settings: &Settings, common: &Common, dry: bool) -> Result<(), Failure> {
     let runtime = crate::daemon::runtime()?;
-    let rehearsed = runtime.block_on(database::migrate(&settings, &Deployment::default(), true))?;
+    let rehearsed = runtime.block_on(database::migrate(settings, &Deployment::default(), true))?;
     let deployed = match rehearsed {
         rehearsed if dry => rehearsed,
         Deployed::Migrated(names) if names.is_empty() => Deployed::Migrated(names),
         _ => {
-            back_up(&settings, common)?;
-            if let Some(kept) = runtime.block_on(database::secrets(&settings))?.filter(|kept| kept.locked > 0)
+            back_up(settings, common)?;
+            if let Some(kept) = runtime.block_on(database::secrets(settings))?.filter(|kept| kept.locked > 0)
             {
                 settings.vault.check().with_context(|| format!("{} secrets are sealed", kept.locked))?;
             }
-            make_keys(&settings)?;
-            runtime.block_on(database::migrate(&settings, &Deployment::default(), false))?
+            make_keys(settings)?;
+            runtime.block_on(database::migrate(settings, &Deployment::default(), false))?
         }
     };
     tell(&deployed, &settings.name, dry, common.verbose);

@@ -294,3 +294,50 @@ fn an_older_database_is_sealed_when_it_is_taken_over() {
     let rest = "SELECT (SELECT value FROM ssl_configs WHERE key = 'l7r.ssl.cert') || value FROM configs WHERE key = 'l7r.port'";
     assert_eq!(machine.sql("old", rest), "c8443");
 }
+
+/// What `pg_dump` wrote of an older farm becomes ours by one command, after a rehearsal that leaves nothing behind.
+#[test]
+fn a_dump_of_an_older_farm_is_read_and_taken_over() {
+    let machine = Machine::new();
+    machine.database("old");
+    machine.sql("old", RELATIONS);
+    machine.sql("old", VIEWS_AND_TRIGGERS);
+    machine.sql(
+        "old",
+        "INSERT INTO versions VALUES ('schema', '4.2.0'); \
+         INSERT INTO tenants (id, name) VALUES (-1, '-'), (0, '*'), (1, 'default'); \
+         INSERT INTO users (id, login, tenant_id, password) VALUES (10000, 'anna', 1, 'secret')",
+    );
+    let dumped = |format: &str| {
+        let file = machine.path(&format!("old.{format}"));
+        let mut dump = Command::new("/usr/bin/pg_dump");
+        dump.args(["-U", "postgres", "-d", "old", "-F", format, "-f"]).arg(&file);
+        assert!(dump.arg("-h").arg(machine.cluster.socket_directory()).status().unwrap().success());
+        file
+    };
+    for format in ["p", "c"] {
+        let file = dumped(format);
+        let name = file.to_str().unwrap();
+        let new = format!("new_{format}");
+        let config = machine.database(&new);
+        let rehearsed = machine.deploy(&config, &["migrate", "--file", name, "--dry-run"]);
+        assert_eq!(rehearsed.code, Some(0), "{rehearsed:?}");
+        assert!(
+            rehearsed.out.contains("schema 4.2.0 would be taken over")
+                && rehearsed.out.contains("users: 1 rows")
+        );
+        assert_eq!(machine.sql(&new, "SELECT to_regclass('users') IS NULL"), "t", "{format}");
+        let said = machine.deploy(&config, &["migrate", "--file", name]);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        assert_eq!(machine.sql(&new, "SELECT id || login || password FROM users"), "10000annasecret");
+        let again = machine.deploy(&config, &["migrate", "--file", name]);
+        assert!(again.code == Some(1) && again.err.contains("not empty"), "{again:?}");
+    }
+    // One that is cut off is not read.
+    let whole = std::fs::read(machine.path("old.p")).unwrap();
+    std::fs::write(machine.path("half"), &whole[..whole.len() / 2]).unwrap();
+    let config = machine.database("half");
+    let refused = machine.deploy(&config, &["migrate", "--file", machine.path("half").to_str().unwrap()]);
+    assert!(refused.code == Some(1) && refused.err.contains("that is complete"), "{refused:?}");
+    assert_eq!(machine.sql("half", "SELECT to_regclass('users') IS NULL"), "t");
+}

@@ -94,7 +94,12 @@ async fn taken(settings: &Settings) -> TakenOver {
 #[tokio::test]
 async fn every_older_version_gets_the_schema_of_a_new_deployment_and_keeps_its_rows() {
     let fresh = Scratch::deployed("takeover_fresh").await;
-    for (name, version) in [("takeover_40", "4.0.0"), ("takeover_41", "4.1.2"), ("takeover_43", "4.3.0")] {
+    for (name, version) in [
+        ("takeover_40", "4.0.0"),
+        ("takeover_41", "4.1.2"),
+        ("takeover_42", "4.2.0"),
+        ("takeover_43", "4.3.0"),
+    ] {
         let scratch = older(name, version).await;
         assert_eq!(standing(&scratch.settings).await.unwrap(), Standing::Older(version.to_owned()));
         let taken = taken(&scratch.settings).await;
