@@ -13,6 +13,7 @@ use qvd_runtime::{Config, Drain};
 use crate::check::Rules;
 use crate::clock::Clock;
 use crate::error::Error;
+use crate::feed::Feed;
 
 /// Password checks at the same time; each takes a core and 19 MiB for a moment.
 const PARALLEL_CHECKS: usize = 4;
@@ -25,13 +26,22 @@ pub(crate) struct App {
     pub(crate) hasher: Hasher,
     pub(crate) attempts: Attempts,
     pub(crate) tasks: Drain,
+    pub(crate) feed: Feed,
 }
 
 impl App {
     pub(crate) fn new(config: Config, database: Database, listener: Listener, tasks: Drain) -> Self {
         let (attempts, counting) = Attempts::new(database.clone(), tasks.token().clone());
         tasks.spawn(counting);
-        Self { config, database, listener, hasher: Hasher::new(PARALLEL_CHECKS), attempts, tasks }
+        Self {
+            config,
+            database,
+            listener,
+            hasher: Hasher::new(PARALLEL_CHECKS),
+            attempts,
+            tasks,
+            feed: Feed::new(),
+        }
     }
 
     /// Reads the rows of the database into the configuration.

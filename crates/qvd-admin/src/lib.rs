@@ -15,6 +15,7 @@ pub mod clock;
 pub mod envelope;
 mod error;
 mod execute;
+mod feed;
 mod fetch;
 mod http;
 mod images;
@@ -82,6 +83,7 @@ pub async fn run_announced(
         return Ok(());
     }
     tasks.spawn(follow_configuration(app.clone()));
+    tasks.spawn(feed::follow(app.clone()));
     tasks.spawn(give_up_uploads(app.clone()));
     if let Err(problem) = images::import::sweep(&app).await {
         warn!("interrupted imports not looked after: {problem}");

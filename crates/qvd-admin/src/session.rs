@@ -249,6 +249,28 @@ async fn open(app: &App, who: Administrator, peer: Peer) -> Result<Known, Refusa
 }
 
 async fn resume(app: &App, sid: &str, peer: Peer) -> Result<Known, Refusal> {
+    let Found { who, digest, expires, .. } = find(app, sid, peer).await?;
+    let life = life(app)?;
+    // Not at every request: a session in use is written once a minute.
+    if i64::from(end(life)) - i64::from(expires) > 60 {
+        let client = app.database.client().await?;
+        if !identity::extend(&client, &digest, end(life)).await? {
+            return Err(Refusal::new(Status::SessionNotExtended));
+        }
+    }
+    Ok(Known { caller: caller(app, &who).await?, session: Some((Zeroizing::new(sid.to_owned()), life)) })
+}
+
+/// A session that is still good.
+struct Found {
+    who: Administrator,
+    digest: String,
+    expires: i32,
+    /// When it ends whatever happens, as seconds of the epoch.
+    at_last: i64,
+}
+
+async fn find(app: &App, sid: &str, peer: Peer) -> Result<Found, Refusal> {
     let refused = || Refusal::new(Status::NotAuthenticated);
     let digest = token_digest(sid.as_bytes());
     let client = app.database.client().await?;
@@ -259,7 +281,8 @@ async fn resume(app: &App, sid: &str, peer: Peer) -> Result<Known, Refusal> {
         return Err(refused());
     }
     let longest = app.config.now().int("api.session.max-life").map_err(internal)?;
-    if expires < now() || i64::from(data.opened).saturating_add(longest) < i64::from(now()) {
+    let at_last = i64::from(data.opened).saturating_add(longest);
+    if expires < now() || at_last < i64::from(now()) {
         identity::close(&client, &digest).await?;
         return Err(Refusal::new(Status::SessionExpired));
     }
@@ -267,15 +290,30 @@ async fn resume(app: &App, sid: &str, peer: Peer) -> Result<Known, Refusal> {
     if who.blocked {
         return Err(Refusal::new(Status::TenantBlocked));
     }
-    let life = life(app)?;
-    // Not at every request: a session in use is written once a minute.
-    if i64::from(end(life)) - i64::from(expires) > 60
-        && !identity::extend(&client, &digest, end(life)).await?
-    {
-        return Err(Refusal::new(Status::SessionNotExtended));
+    Ok(Found { who, digest, expires, at_last })
+}
+
+/// Who has been known before, with what that one may do now, and when its session or token ends. Being looked at is
+/// no use of a session, so it does not live longer for it.
+pub(crate) async fn still(
+    app: &App,
+    cookie: Option<&str>,
+    origin: &Origin,
+) -> Result<(Caller, Option<i64>), Refusal> {
+    let bearer = origin.bearer.as_ref().map(|bearer| bearer.as_str());
+    if let Some(token) = bearer.filter(|bearer| bearer.starts_with(token::PREFIX)) {
+        let caller = token::recognize(app, token).await?;
+        let ends = caller.token.as_ref().and_then(|token| token.expiration.as_ref()).map(|(ends, _)| *ends);
+        return Ok((caller, ends));
     }
-    drop(client);
-    Ok(Known { caller: caller(app, &who).await?, session: Some((Zeroizing::new(sid.to_owned()), life)) })
+    match bearer.or(cookie) {
+        Some(sid) => {
+            let Found { who, expires, at_last, .. } = find(app, sid, origin.peer).await?;
+            Ok((caller(app, &who).await?, Some(at_last.min(i64::from(expires)))))
+        }
+        None if origin.peer == Peer::Root => Ok((Caller::root(), None)),
+        None => Err(Refusal::new(Status::NotAuthenticated)),
+    }
 }
 
 /// Ends the session of a request.

@@ -4,6 +4,10 @@ use crate::ids::HostId;
 
 /// Rows of `configs` or `ssl_configs` changed.
 pub const CONFIG_CHANGED: &str = "qvd_config_changed";
+/// A line was added to `changes`.
+pub const CHANGES: &str = "qvd_changes";
+/// Somebody may do more or less than before, or is known no more.
+pub const ACCESS_CHANGED: &str = "qvd_access_changed";
 /// A VM row, or its runtime row, changed.
 pub const VM_CHANGED: &str = "vm_changed";
 /// The state of a desktop changed as its user sees it.

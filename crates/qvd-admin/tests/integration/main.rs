@@ -11,10 +11,12 @@
 
 mod audit;
 mod bad_input;
+mod changes;
 mod codes;
 mod console;
 mod containers;
 mod downloads;
+mod examples;
 mod files;
 mod images;
 mod installation;

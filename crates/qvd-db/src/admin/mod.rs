@@ -5,6 +5,7 @@
 //! SQL; every value is a bind parameter, given as text and cast to the type of its field.
 
 pub mod audit;
+pub mod changes;
 pub mod config;
 pub mod identity;
 pub mod images;
@@ -30,6 +31,7 @@ use crate::{Error, Session, Sql};
 pub(crate) fn statements() -> impl Iterator<Item = Sql> {
     [
         audit::ALL,
+        changes::ALL,
         config::ALL,
         identity::ALL,
         images::ALL,

@@ -3,6 +3,7 @@
 //! [`question`] makes an envelope of path, query and body, by the table of operations in `qvd_model::action`; from
 //! there on everything is the code of the older dialect. [`reply`] and [`problem`] say the outcome.
 
+mod changes;
 mod cursor;
 pub(crate) mod openapi;
 mod problem;
@@ -35,6 +36,7 @@ pub(super) fn router() -> Router<Arc<App>> {
             "/api/v2/session",
             post(session::open).merge(delete(session::close)).fallback(session::neither),
         )
+        .route("/api/v2/changes", get(changes::open))
         .route("/api/v2/openapi.json", get(openapi::serve))
         .route("/api/v2/{*path}", any(dispatch))
 }

@@ -95,7 +95,21 @@ fn besides() -> Vec<(&'static str, Method, Value)> {
     let mut own_text =
         own("openapi", "this document", ("200", content("the document", json!({"type": "object"}))), &[]);
     own_text["security"] = json!([]);
+    let mut changes = own(
+        "changes",
+        "server-sent events of what changes",
+        (
+            "200",
+            json!({"description": "events ready, change, reset and end",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}}}),
+        ),
+        &[400, 401, 403, 422, 500, 503],
+    );
+    changes["tags"] = json!(["changes"]);
+    let last = |place: &str, name: &str| json!({"name": name, "in": place, "schema": {"type": "string"}, "description": "where to go on"});
+    changes["parameters"] = json!([last("header", "Last-Event-ID"), last("query", "last-event-id")]);
     vec![
+        ("/changes", Method::Get, changes),
         ("/session", Method::Post, open),
         ("/session", Method::Delete, close),
         ("/openapi.json", Method::Get, own_text),
