@@ -1,8 +1,7 @@
 //! Threads that hash, as long as there is something to hash.
 //!
 //! A thread owns the memory of its hash and ends with it when nothing came for a while, so that a process in which
-//! nobody logs in holds none. The memory is a mapping of its own: the allocator would keep blocks of this size. The
-//! threads are nicer than others, so that whoever needs no hash does not wait behind those who do.
+//! nobody logs in holds none. The memory is a mapping of its own: the allocator would keep blocks of this size.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,12 +12,9 @@ use std::time::Duration;
 
 use argon2::Block;
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
-use rustix::process::setpriority_process;
 
 /// A thread that had nothing to do for this long ends.
 const REST: Duration = Duration::from_secs(3);
-/// How much nicer than others the threads are: they get a quarter of a busy processor that others want too.
-const NICE: i32 = 5;
 
 /// What a thread does with its memory.
 pub(crate) type Job = Box<dyn FnOnce(&mut [Block]) + Send>;
@@ -85,8 +81,6 @@ impl Workers {
     }
 
     fn run(&self, mut memory: Memory) {
-        // Without it the thread works as well.
-        let _ = setpriority_process(None, NICE);
         while let Some(job) = self.next() {
             // A job that panics answers nobody, and takes no thread along.
             let _ = catch_unwind(AssertUnwindSafe(|| job(memory.blocks())));
