@@ -27,7 +27,5 @@ BEGIN
     RETURN NULL;
 END $$;
 CREATE TRIGGER vm_tickets_trigger AFTER UPDATE OF vm_state ON vm_runtimes
-    FOR EACH ROW WHEN (NEW.vm_state <> OLD.vm_state AND NEW.vm_state IN ('stopping', 'stopped', 'zombie'))
+    FOR EACH ROW WHEN (NEW.vm_state <> OLD.vm_state AND NEW.vm_state::text IN ('stopping', 'stopped', 'zombie'))
     EXECUTE FUNCTION vm_tickets_end();
-
-REVOKE EXECUTE ON FUNCTION user_tickets_end(), tenant_tickets_end(), vm_tickets_end() FROM PUBLIC;

@@ -31,3 +31,6 @@ REVOKE INSERT, UPDATE, DELETE ON versions, acls, migrations FROM qvd_api;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO qvd_api;
 GRANT USAGE ON SEQUENCE events_id_seq TO qvd_node, qvd_l7r;
 GRANT USAGE ON SEQUENCE user_auth_parameters_id_seq TO qvd_l7r;
+
+-- They act with the rights of their owner, and for triggers only.
+REVOKE EXECUTE ON FUNCTION user_tickets_end(), tenant_tickets_end(), vm_tickets_end() FROM PUBLIC;
