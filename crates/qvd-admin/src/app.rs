@@ -14,6 +14,7 @@ use crate::check::Rules;
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::feed::Feed;
+use crate::http::Requests;
 
 /// Password checks at the same time; each takes a core and 19 MiB for a moment.
 const PARALLEL_CHECKS: usize = 4;
@@ -27,6 +28,7 @@ pub(crate) struct App {
     pub(crate) attempts: Attempts,
     pub(crate) tasks: Drain,
     pub(crate) feed: Feed,
+    pub(crate) requests: Requests,
 }
 
 impl App {
@@ -41,6 +43,7 @@ impl App {
             attempts,
             tasks,
             feed: Feed::new(),
+            requests: Requests::new(),
         }
     }
 

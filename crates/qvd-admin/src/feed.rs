@@ -46,6 +46,11 @@ impl Feed {
         Self { sender: broadcast::Sender::new(BEHIND) }
     }
 
+    /// How many streams listen.
+    pub(crate) fn streams(&self) -> usize {
+        self.sender.receiver_count()
+    }
+
     /// All news from now on.
     pub(crate) fn subscribe(&self) -> broadcast::Receiver<News> {
         self.sender.subscribe()

@@ -152,6 +152,12 @@ impl Database {
         &self.vault
     }
 
+    /// How many connections there are, unused ones among them, how many there may be, and how many tasks wait for one.
+    pub fn pool(&self) -> [usize; 4] {
+        let status = self.pool.status();
+        [status.size, status.available, status.max_size, status.waiting]
+    }
+
     /// A connection for single statements.
     pub async fn client(&self) -> Result<Object, Error> {
         self.connect("connect").await

@@ -6,18 +6,19 @@ mod cors;
 mod files;
 mod images;
 mod live;
+mod metrics;
 mod pieces;
 mod spy;
 pub(crate) mod v2;
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Request as HttpRequest, State};
 use axum::http::{Extensions, HeaderMap, Method, Uri, header};
 use axum::response::Response;
 use axum::routing::{any, get, post};
+use axum::{Router, middleware};
 use http_body_util::{BodyExt, Limited};
 use qvd_model::action::{self, Action, Inquiry, Status, Verb};
 use serde_json::{Map, Value, json};
@@ -31,6 +32,7 @@ use crate::record::Circumstances;
 use crate::refusal::Refusal;
 use crate::session::{self, Known, Origin, Peer, internal};
 use answer::{Answer, SessionCookie};
+pub(crate) use metrics::Requests;
 
 /// The largest envelope.
 const MAX_ENVELOPE: usize = 4 << 20;
@@ -56,8 +58,12 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/api/di/upload/{id}", get(pieces::tell).patch(pieces::add).delete(pieces::give_up))
         .route("/api/di/publish", post(images::publish))
         .merge(v2::router())
+        .route("/metrics", get(metrics::figures))
+        .route("/healthz", get(metrics::live))
+        .route("/readyz", get(metrics::ready))
         .fallback(files::serve)
         .layer(DefaultBodyLimit::disable())
+        .layer(middleware::from_fn_with_state(app.clone(), metrics::measure))
         .layer(axum::middleware::from_fn_with_state(app.clone(), cors::cors))
         .with_state(app.clone())
 }

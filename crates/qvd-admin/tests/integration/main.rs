@@ -21,6 +21,7 @@ mod files;
 mod images;
 mod installation;
 mod live;
+mod monitoring;
 mod openapi;
 mod permissions;
 mod properties;

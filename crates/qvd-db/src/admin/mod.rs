@@ -9,6 +9,7 @@ pub mod changes;
 pub mod config;
 pub mod identity;
 pub mod images;
+pub mod metrics;
 pub mod network;
 pub mod properties;
 pub mod references;
@@ -35,6 +36,7 @@ pub(crate) fn statements() -> impl Iterator<Item = Sql> {
         config::ALL,
         identity::ALL,
         images::ALL,
+        metrics::ALL,
         network::ALL,
         properties::ALL,
         references::ALL,

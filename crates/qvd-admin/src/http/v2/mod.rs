@@ -6,7 +6,7 @@
 mod changes;
 mod cursor;
 pub(crate) mod openapi;
-mod problem;
+pub(super) mod problem;
 mod question;
 mod reply;
 mod session;

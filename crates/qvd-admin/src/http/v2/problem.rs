@@ -32,7 +32,7 @@ fn refusal_text(refusal: &Refusal) -> String {
 }
 
 /// The answer to a request that was refused.
-pub(super) fn respond(refusal: &Refusal) -> Response {
+pub(in crate::http) fn respond(refusal: &Refusal) -> Response {
     let status = refusal.status();
     let mut response = Response::new(Body::from(members(refusal).to_string()));
     *response.status_mut() = StatusCode::from_u16(status.http()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
