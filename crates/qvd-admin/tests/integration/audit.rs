@@ -61,6 +61,7 @@ impl Bench {
             }
             Object::Tenant => json!({"name": name}),
             Object::Property => json!({"key": name, "tenant_id": 1}),
+            Object::Token => json!({"name": name, "expiration": "2040-01-01"}),
             Object::HostProperty => {
                 let property =
                     json!({"action": "property_create", "arguments": {"key": name, "tenant_id": 0}});
