@@ -57,12 +57,12 @@ impl Feed {
     }
 }
 
-/// Reads news whenever there are some.
-pub(crate) async fn follow(app: Arc<App>) {
+/// Reads news whenever there are some, from a position on that was read before anybody could listen.
+pub(crate) async fn follow(app: Arc<App>, position: i64) {
     let mut bell = app.listener.subscribe(notify::CHANGES);
     let mut forget = tokio::time::interval(FORGET);
     forget.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut reader = Reader::default();
+    let mut reader = Reader::at(position);
     loop {
         tokio::select! {
             () = bell.rung() => {}
@@ -90,26 +90,24 @@ async fn forget_old(app: &App) -> Result<(), qvd_db::Error> {
 }
 
 /// How far the reading is.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Reader {
-    position: Option<i64>,
+    position: i64,
     /// Lines behind the position that were read already, with their transactions.
     seen: BTreeMap<i64, i64>,
 }
 
 impl Reader {
+    fn at(position: i64) -> Self {
+        Self { position, seen: BTreeMap::new() }
+    }
+
     async fn read(&mut self, app: &App) -> Result<Option<News>, qvd_db::Error> {
         let client = app.database.client().await?;
-        let (position, first) = match self.position {
-            Some(position) => (position, false),
-            None => (changes::position(&client).await?, true),
-        };
         let seen: Vec<i64> = self.seen.keys().copied().collect();
-        let found = changes::since(&client, position, MOST, &seen).await?;
-        self.position = Some(found.next);
-        let news = self.news(found);
-        // What was there before this process is nobody's news.
-        Ok(news.filter(|_| !first))
+        let found = changes::since(&client, self.position, MOST, &seen).await?;
+        self.position = found.next;
+        Ok(self.news(found))
     }
 
     fn news(&mut self, found: Changes) -> Option<News> {
@@ -136,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_line_is_kept_in_mind_until_its_transaction_is_over_for_all() {
-        let mut reader = Reader::default();
+        let mut reader = Reader::at(1);
         let found = |lines, next| Changes { lines, next, lost: false };
         // Transaction 10 is still at work while 11 is done.
         assert!(matches!(reader.news(found(vec![line(2, 11)], 10)), Some(News::Lines(_, 10))));

@@ -83,7 +83,9 @@ pub async fn run_announced(
         return Ok(());
     }
     tasks.spawn(follow_configuration(app.clone()));
-    tasks.spawn(feed::follow(app.clone()));
+    // Before it serves: a stream that begins now must not miss what is written before the first reading.
+    let position = qvd_db::admin::changes::position(&app.database.client().await?).await?;
+    tasks.spawn(feed::follow(app.clone(), position));
     tasks.spawn(give_up_uploads(app.clone()));
     if let Err(problem) = images::import::sweep(&app).await {
         warn!("interrupted imports not looked after: {problem}");
