@@ -31,7 +31,7 @@ const CASES: [(&str, Case); 12] = [
     ("no image for the tag", no_image),
     ("image file missing", image_missing),
     ("image is no archive", not_an_archive),
-    ("image without a first process", no_first_process),
+    ("image whose first process is no program", no_first_process),
     ("image without nxagent", no_nxagent),
     ("no space for a record", no_space),
     ("HKD not running", no_node),
@@ -215,7 +215,7 @@ fn not_an_archive(world: &World) -> Result<()> {
 }
 
 fn no_first_process(world: &World) -> Result<()> {
-    let empty = world.cluster.write("empty.tar", &archive(&["sbin/nothing"])?)?;
+    let empty = world.cluster.write("no-program.tar", &archive(&["sbin/init"])?)?;
     world.desktop_of("fay", &empty)?;
     world.refused("fay", 8, "hypervisor_exited", &["container qvd-", "ended while starting"])
 }

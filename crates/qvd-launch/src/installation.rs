@@ -159,10 +159,16 @@ impl Installation {
     /// How a daemon reaches the database.
     pub fn database(&self, layout: &Layout, daemon: Daemon, passwords: &Passwords) -> Result<Settings> {
         if let Some(farm) = &self.farm {
-            return Ok(farm.settings(daemon, passwords)?);
+            return Ok(Settings { vault: self.vault(layout), ..farm.settings(daemon, passwords)? });
         }
         let password = passwords.find(daemon.role()).map(SecretString::from);
         Ok(Settings { user: daemon.role().to_owned(), password, ..settings(layout, crate::DATABASE) })
+    }
+
+    /// What opens the secrets in the database. Those of a farm may be plain.
+    fn vault(&self, layout: &Layout) -> Vault {
+        let keys = layout.secrets();
+        if self.farm.is_none() || keys.exists() { Vault::at(keys) } else { Vault::default() }
     }
 
     /// A configuration file, in the documented syntax.
@@ -179,9 +185,8 @@ impl Installation {
         if let Some(password) = &settings.password {
             add("database.password", password.expose_secret());
         }
-        // The secrets of a farm may be plain.
-        if self.farm.is_none() || layout.secrets().exists() {
-            add("database.secrets.file", &below(&layout.secrets()));
+        if let Some(file) = self.vault(layout).file() {
+            add("database.secrets.file", &below(file));
         }
         let farm = self.farm.as_ref();
         if let Some(tls) = farm.and_then(|farm| farm.tls.as_deref()) {
