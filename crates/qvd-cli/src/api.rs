@@ -14,7 +14,7 @@ use crate::completion::Names;
 use crate::error::Error;
 use crate::options::{Credentials, Place, Settings};
 use crate::session::Session;
-use crate::transport::{Body, Connection, Outgoing, whole};
+use crate::transport::{Body, Connection, Outgoing, Proof, whole};
 
 /// A connection on which we are known.
 #[derive(Debug)]
@@ -69,15 +69,18 @@ impl Api {
             s.place == connection.place() && same_login && s.sid.is_some()
         });
         let mut api = Self { connection, settings: settings.clone(), session: None, broken: false };
-        if !api.is_known_by_kernel() {
+        if !api.needs_no_login() {
             api.session = session;
         }
         Ok(api)
     }
 
-    /// On the Unix socket the kernel says who we are; a session is only for somebody else.
-    pub fn is_known_by_kernel(&self) -> bool {
-        matches!(self.settings.place, Place::Socket(_)) && self.settings.credentials.is_none()
+    /// Whether who we are is known without a login: by a token, or on the Unix socket by the kernel, unless we want to
+    /// be somebody else there.
+    pub fn needs_no_login(&self) -> bool {
+        let by_kernel =
+            matches!(self.settings.place, Place::Socket(_)) && self.settings.credentials.is_none();
+        self.settings.token.is_some() || by_kernel
     }
 
     /// The request that was under way is given up.
@@ -88,7 +91,7 @@ impl Api {
     /// Whether a call can be sent without a question to somebody.
     pub fn needs_no_question(&self) -> bool {
         let password = self.settings.credentials.as_ref().is_some_and(|c| c.password.is_some());
-        self.is_known_by_kernel() || self.session.is_some() || password
+        self.needs_no_login() || self.session.is_some() || password
     }
 
     /// The texts of a field of all objects of a kind, as far as they can be had without a question; for
@@ -113,14 +116,14 @@ impl Api {
 
     /// Sends an envelope to another address of the API.
     pub async fn post(&mut self, path: &str, envelope: &Map<String, Value>) -> Result<Answer, Error> {
-        let by_kernel = self.is_known_by_kernel();
-        if !by_kernel && self.session.is_none() {
+        let known = self.needs_no_login();
+        if !known && self.session.is_none() {
             self.log_in(false).await?;
         }
         let first = self.exchange(path, envelope).await;
         match first {
             // The session has ended meanwhile.
-            Err(Error::Refused { code: 3200 | 3300, .. }) if !by_kernel => {
+            Err(Error::Refused { code: 3200 | 3300, .. }) if !known => {
                 self.log_in(false).await?;
                 self.exchange(path, envelope).await
             }
@@ -149,9 +152,10 @@ impl Api {
             // The API ends idle connections; nothing of this request was sent on the old one.
             self.connection = Connection::open(&self.settings).await?;
         }
-        let sid = self.session.as_ref().and_then(|s| s.sid.clone());
-        let sid = sid.as_deref();
-        let outgoing = Outgoing { method, path, content_type, sid, headers, body, more };
+        let sid = self.session.as_ref().and_then(|s| s.sid.as_deref());
+        let token = self.settings.token.as_ref().map(Proof::Token);
+        let proof = token.or(sid.map(Proof::Session));
+        let outgoing = Outgoing { method, path, content_type, proof, headers, body, more };
         let reply = match self.connection.send(outgoing).await {
             Ok(reply) => reply,
             Err(error) => {

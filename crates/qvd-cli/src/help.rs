@@ -236,6 +236,7 @@ Options
   -p, --password TEXT   password (safer: QVD_PASSWORD, a 0600 configuration file, or the prompt)
       --password-file FILE, --password-stdin
                         password from the first line of a file, or of standard input
+      --token-file FILE a token in place of login and password (also: QVD_TOKEN)
       --for-tenant NAME tenant of new objects, for superadmins
   -f, --format FORMAT   TABLE, CSV, TSV, JSON, JSONL, YAML, LIST or NAME (also: -o, --output)
       --columns A,B     only these columns

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use qvd_runtime::Config;
+use secrecy::SecretString;
 
 use crate::error::Error;
 use crate::output::{Format, Style};
@@ -40,6 +41,9 @@ pub struct Options {
     /// Reads the password from the first line of standard input.
     #[arg(long)]
     pub password_stdin: bool,
+    /// A file whose first line is a token of the administrator, in place of a login.
+    #[arg(long, conflicts_with_all = ["login", "password", "password_file", "password_stdin"])]
+    pub token_file: Option<PathBuf>,
     /// Format of results.
     #[arg(short, long, visible_alias = "output", short_alias = 'o')]
     pub format: Option<String>,
@@ -165,6 +169,8 @@ pub struct Settings {
     pub place: Place,
     /// Who logs in; nobody on a Unix socket, where the kernel says who we are.
     pub credentials: Option<Credentials>,
+    /// A token that is shown in place of a login.
+    pub token: Option<SecretString>,
     /// A code of the second factor, for where nobody can be asked.
     pub code: Option<String>,
     /// How results are printed.
@@ -216,7 +222,8 @@ impl Settings {
         let place = place(options, environment, &file)?;
         let text = |path: &PathBuf| path.to_string_lossy().into_owned();
         let stored = file("qa.password")?;
-        if stored.is_some() && !options.quiet {
+        let stored_token = file("qa.token")?;
+        if (stored.is_some() || stored_token.is_some()) && !options.quiet {
             warn_about_readable(&files);
         }
         let credentials = match layered(options.login.clone(), "QVD_LOGIN", "qa.login")? {
@@ -229,6 +236,12 @@ impl Settings {
                 },
             }),
             None => None,
+        };
+        let token = match (&options.token_file, &options.login) {
+            (Some(file), _) => Some(first_line_of("--token-file", file)?),
+            // Somebody else is meant.
+            (None, Some(_)) => None,
+            (None, None) => environment("QVD_TOKEN").filter(|v| !v.is_empty()).or(stored_token),
         };
         let insecure = match layered(None, "QVD_INSECURE", "qa.insecure")?.as_deref() {
             _ if options.insecure => true,
@@ -248,6 +261,7 @@ impl Settings {
         Ok(Self {
             place,
             credentials,
+            token: token.map(SecretString::from),
             code: environment("QVD_CODE").filter(|code| !code.is_empty()),
             style,
             ca: layered(options.ca.as_ref().map(text), "QVD_CA", "qa.ca")?.map(PathBuf::from),
@@ -292,11 +306,8 @@ fn is_colored(options: &Options, environment: &dyn Fn(&str) -> Option<String>) -
 
 /// The password that options name, from the safest of the places.
 fn password(options: &Options) -> Result<Option<String>, Error> {
-    let first_line = |text: &str| text.lines().next().unwrap_or_default().to_owned();
     if let Some(file) = &options.password_file {
-        let text = std::fs::read_to_string(file)
-            .map_err(|e| Error::Usage(format!("--password-file {}: {e}", file.display())))?;
-        return Ok(Some(first_line(&text)));
+        return first_line_of("--password-file", file).map(Some);
     }
     if options.password_stdin {
         let mut line = String::new();
@@ -307,12 +318,24 @@ fn password(options: &Options) -> Result<Option<String>, Error> {
     Ok(options.password.clone())
 }
 
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+fn first_line_of(option: &str, file: &Path) -> Result<String, Error> {
+    let text = std::fs::read_to_string(file);
+    text.map(|text| first_line(&text)).map_err(|e| Error::Usage(format!("{option} {}: {e}", file.display())))
+}
+
 fn warn_about_readable(files: &[PathBuf]) {
     for file in files {
         let readable = std::fs::metadata(file).is_ok_and(|meta| meta.mode() & 0o077 != 0);
-        let holds = || std::fs::read_to_string(file).is_ok_and(|text| text.contains("qa.password"));
-        if readable && holds() {
-            eprintln!("qa4: others can read {}, which holds a password: chmod 600 it", file.display());
+        let holds = |key: &str| std::fs::read_to_string(file).is_ok_and(|text| text.contains(key));
+        if readable && (holds("qa.password") || holds("qa.token")) {
+            eprintln!(
+                "qa4: others can read {}, which holds a password or token: chmod 600 it",
+                file.display()
+            );
         }
     }
 }

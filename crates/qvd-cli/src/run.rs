@@ -176,7 +176,7 @@ impl<'a> Runner<'a> {
             return Err(Error::Usage("`password` asks questions, which a script cannot answer".to_owned()));
         }
         let api = self.api().await?;
-        if !api.is_known_by_kernel() {
+        if !api.needs_no_login() {
             let current = ask_password("Current password: ")?;
             api.log_in_with(&current).await?;
         }

@@ -13,6 +13,7 @@ use hyper_util::rt::TokioIo;
 use nix::sys::socket::{setsockopt, sockopt};
 use qvd_model::action::Status;
 use rustls::pki_types::ServerName;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
@@ -48,14 +49,23 @@ pub struct Outgoing<'a> {
     pub path: &'a str,
     /// What the body is.
     pub content_type: &'a str,
-    /// The session.
-    pub sid: Option<&'a str>,
+    /// What says who we are, if the kernel does not.
+    pub proof: Option<Proof<'a>>,
     /// More about it.
     pub headers: &'a [(&'static str, String)],
     /// What it carries.
     pub body: Body,
     /// What the body may take beyond the usual time.
     pub more: Duration,
+}
+
+/// What says who we are.
+#[derive(Debug, Clone, Copy)]
+pub enum Proof<'a> {
+    /// A session.
+    Session(&'a str),
+    /// A token.
+    Token(&'a SecretString),
 }
 
 /// What came back.
@@ -128,15 +138,19 @@ impl Connection {
 
     /// Sends a request and reads the whole answer.
     pub async fn send(&mut self, outgoing: Outgoing<'_>) -> Result<Reply, Error> {
-        let Outgoing { method, path, content_type, sid, headers, body, more } = outgoing;
+        let Outgoing { method, path, content_type, proof, headers, body, more } = outgoing;
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.prefix))
             .header(header::HOST, &self.host)
             .header(header::CONTENT_TYPE, content_type);
-        if let Some(sid) = sid {
-            request = request.header(header::COOKIE, format!("sid={sid}"));
-        }
+        request = match proof {
+            Some(Proof::Session(sid)) => request.header(header::COOKIE, format!("sid={sid}")),
+            Some(Proof::Token(token)) => {
+                request.header(header::AUTHORIZATION, format!("Bearer {}", token.expose_secret()))
+            }
+            None => request,
+        };
         for (name, value) in headers {
             request = request.header(*name, value);
         }

@@ -201,6 +201,45 @@ async fn a_session_is_kept_for_its_owner_and_ends_with_logout() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_stands_in_place_of_a_login() {
+    let (it, program) = with_vms("token", &["a"]).await;
+    let new = "name=ci, scope='vm.see-main.', read_only=1, expiration=2040-01-01";
+    let made = program.run(&["token", "new", new, "-o", "json"]);
+    assert_eq!(made.exit, 0, "{made:?}");
+    let made: serde_json::Value = serde_json::from_str(&made.out).unwrap();
+    let token = made[0]["token"].as_str().unwrap();
+    std::fs::remove_file(program.home(".qvd/qa.session")).unwrap();
+    let conf = program.home(".qvd/qa.conf");
+    let text = std::fs::read_to_string(&conf).unwrap();
+    std::fs::write(&conf, text.replace(PASSWORD, "")).unwrap();
+
+    let file = program.home("token");
+    std::fs::write(&file, format!("{token}\n")).unwrap();
+    let option = ["--token-file", file.to_str().unwrap()];
+    let run = |words: &[&str], variable: &str| {
+        let mut command = program.command();
+        command.args(words).env("QVD_TOKEN", variable);
+        crate::finished(tokio::task::block_in_place(|| command.output()).unwrap())
+    };
+    for (words, variable) in
+        [(&[option[0], option[1], "vm", "get", "name"][..], ""), (&["vm", "get", "name"], token)]
+    {
+        let listed = run(words, variable);
+        assert!(listed.exit == 0 && listed.out.contains("| a "), "{words:?}: {listed:?}");
+    }
+    assert!(!program.home(".qvd/qa.session").exists(), "a token needs no session");
+    // It is only a part of its administrator, and a login on the command line means somebody else.
+    assert_eq!(run(&["vm", "a", "block"], token).exit, 5);
+    assert_eq!(
+        run(&["vm", "get", "-l", "superadmin"], token).exit,
+        2,
+        "nobody can be asked for the password"
+    );
+    assert_eq!(run(&["vm", "get"], "qvd_wrong").exit, 4);
+    it.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn objects_tell_who_did_what_when_and_why() {
     let (it, program) = with_vms("stories", &["a"]).await;
     it.running_host("node1", "10.3.15.9").await;
