@@ -49,7 +49,9 @@ async fn the_first_page_of_each_list_is_read_by_an_index() {
             continue;
         }
         for scope in [Scope::All, Scope::Tenant(1)] {
-            let shown = entity(object).fields.iter().filter(|f| f.show != Show::Never);
+            // How long ago something was differs from one reading to the next.
+            let shown =
+                entity(object).fields.iter().filter(|f| f.show != Show::Never && f.name != "antiquity");
             let fields: Vec<&str> = shown.map(|f| f.name).collect();
             let list = List {
                 object,
