@@ -173,9 +173,10 @@ impl Vault {
     /// Makes the key file from such a line, for an owner by user and group; `false` if it is there already.
     pub fn create_from(&self, line: &str, owner: Option<(u32, u32)>) -> Result<bool, Error> {
         let Some(inner) = self.0.as_ref().filter(|inner| !inner.file.exists()) else { return Ok(false) };
-        let keys = Zeroizing::new(line.replace(", ", "\n"));
-        inner.write(&format!("{HEAD}{}\n", keys.as_str()), owner)?;
-        inner.read().map(|_| true)
+        let text = Zeroizing::new(format!("{HEAD}{}\n", line.replace(", ", "\n")));
+        // First, so that nothing of a wrong line stays.
+        inner.keys_in(&text)?;
+        inner.write(&text, owner).map(|()| true)
     }
 
     /// Adds a key, with which everything will be sealed from now on; its name.
@@ -200,6 +201,13 @@ impl Inner {
 
     fn read(&self) -> Result<Arc<Keys>, Error> {
         let (text, _) = self.text()?;
+        let keys = Arc::new(self.keys_in(&text)?);
+        *self.keys.lock().unwrap_or_else(PoisonError::into_inner) = keys.clone();
+        Ok(keys)
+    }
+
+    /// The keys in the text of a file; there is one at least.
+    fn keys_in(&self, text: &str) -> Result<Keys, Error> {
         let lines = text.lines().enumerate().filter(|(_, line)| is_key(line));
         let keys = lines
             .map(|(at, line)| {
@@ -216,8 +224,6 @@ impl Inner {
         if keys.is_empty() {
             return Err(self.unusable("it holds no key".to_owned()));
         }
-        let keys = Arc::new(keys);
-        *self.keys.lock().unwrap_or_else(PoisonError::into_inner) = keys.clone();
         Ok(keys)
     }
 
@@ -392,7 +398,8 @@ mod tests {
         assert!(third.create_from(&one.line().unwrap(), None).unwrap());
         assert_eq!([&old, &new].map(|stored| third.open(HERE, stored).unwrap()), ["s", "s"]);
         assert!(!third.create_from("x", None).unwrap(), "replaced");
-        assert!(Vault::at(directory.path().join("bad")).create_from("x", None).is_err());
+        let bad = directory.path().join("bad");
+        assert!(Vault::at(&bad).create_from("x", None).is_err() && !bad.exists());
     }
 
     proptest! {
