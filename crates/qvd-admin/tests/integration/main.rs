@@ -28,6 +28,7 @@ mod properties;
 mod role_model;
 mod roles;
 mod second_factor;
+mod sequences;
 mod sessions;
 #[path = "../shapes/mod.rs"]
 mod shapes;

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestCaseError, TestRunner};
+use proptest::test_runner::TestCaseError;
 use serde_json::{Value, json};
 
+use crate::sequences::every_sequence;
 use crate::{Installation, PASSWORD};
 
 /// `tenant.*` is hidden from tenant administrators.
@@ -217,11 +218,5 @@ async fn check(it: &Installation, changes: Vec<Change>) -> Result<(), TestCaseEr
 
 #[test]
 fn roles_are_as_their_rules_say() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let it = runtime.block_on(Installation::start("rolemodel"));
-    let mut runner = TestRunner::new(Config { cases: 12, failure_persistence: None, ..Config::default() });
-    let changes = prop::collection::vec(change(), 1..24);
-    let outcome = runner.run(&changes, |changes| runtime.block_on(check(&it, changes)));
-    runtime.block_on(it.stop());
-    outcome.unwrap();
+    every_sequence("rolemodel", 12, change(), check);
 }

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestCaseError, TestRunner};
+use proptest::test_runner::TestCaseError;
 use serde_json::{Value, json};
 
 use crate::Installation;
+use crate::sequences::every_sequence;
 
 const VERSIONS: [&str; 4] = ["v1", "v2", "v3", "v4"];
 /// Some are versions too.
@@ -219,11 +220,5 @@ async fn check(it: &Installation, steps: Vec<Step>) -> Result<(), TestCaseError>
 
 #[test]
 fn tags_are_as_their_rules_say() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let it = runtime.block_on(Installation::start("tagmodel"));
-    let mut runner = TestRunner::new(Config { cases: 16, failure_persistence: None, ..Config::default() });
-    let steps = prop::collection::vec(step(), 1..24);
-    let outcome = runner.run(&steps, |steps| runtime.block_on(check(&it, steps)));
-    runtime.block_on(it.stop());
-    outcome.unwrap();
+    every_sequence("tagmodel", 16, step(), check);
 }
