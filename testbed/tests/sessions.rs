@@ -300,7 +300,8 @@ fn session_restarts(site: &Desktops, client: Client) -> Result<Client> {
     site.connect(LIMIT)
 }
 
-/// Its limits pass while somebody uses it: the soft one is told to the desktop, the hard one stops it.
+/// Its limits pass while somebody uses it: the soft one is told to the desktop, the hard one stops
+/// it and starts it again.
 fn vm_expires(site: &Desktops, mut client: Client) -> Result<Client> {
     let passes = |limit: &str, when: &str| {
         let moment = format!("now() at time zone 'utc' {when}");
@@ -314,9 +315,11 @@ fn vm_expires(site: &Desktops, mut client: Client) -> Result<Client> {
         std::thread::sleep(Duration::from_millis(50));
     }
     ensure!(client.runs()?, "{}", client.said());
+    let generation = site.value("First", "(generation + 1)::text")?;
     passes("hard", "+ interval '1 s'")?;
     ends(client, 15, "expired")?;
-    site.wait("First", "vm_state || ' ' || (vm_expiration_hard is null)", "stopped true")?;
+    let again = "concat_ws(' ', vm_state, generation, vm_expiration_hard is null)";
+    site.wait("First", again, &format!("running {generation} t"))?;
     site.connect(START_LIMIT)
 }
 

@@ -33,7 +33,7 @@ const FREE_VMS: Sql = Sql::new(
      generation = r.generation + 1, host_id = NULL, vm_cmd = NULL, vm_pid = NULL, vm_address = NULL, \
      vm_vma_port = NULL, vm_x_port = NULL, vm_ssh_port = NULL, vm_vnc_port = NULL, vm_serial_port = NULL, \
      vm_mon_port = NULL, current_di_id = NULL, current_osf_id = NULL, vma_ok_ts = NULL, vma_secret = NULL, \
-     vm_expiration_soft = NULL, vm_expiration_hard = NULL, start_step = NULL, failure_code = $2, \
+     vm_expiration_soft = NULL, vm_expiration_hard = NULL, restart = false, start_step = NULL, failure_code = $2, \
      failure_text = $3, failure_ts = extract(epoch FROM now())::integer \
      FROM vm_runtimes AS old JOIN vms ON vms.id = old.vm_id WHERE old.vm_id = r.vm_id AND r.host_id = $1 \
      RETURNING r.vm_id, old.vm_state, vms.name",

@@ -11,7 +11,14 @@ const STATE: Sql = Sql::new(
     "SELECT vms.name, r.vm_state, r.vm_cmd, r.host_id, r.user_state, r.l7r_host_id FROM vms \
      JOIN vm_runtimes AS r ON r.vm_id = vms.id WHERE vms.id = $1 FOR UPDATE OF r",
 );
-const STOP: Sql = Sql::new("tell the VM to stop", "UPDATE vm_runtimes SET vm_cmd = 'stop' WHERE vm_id = $1");
+const STOP: Sql = Sql::new(
+    "tell the VM to stop",
+    "UPDATE vm_runtimes SET vm_cmd = 'stop', restart = false WHERE vm_id = $1",
+);
+const STAY: Sql = Sql::new(
+    "do not start the VM again",
+    "UPDATE vm_runtimes SET restart = false WHERE vm_id = $1 AND restart",
+);
 const REVOKE: Sql = Sql::new(
     "revoke the start of the VM",
     "UPDATE vm_runtimes SET vm_cmd = NULL, host_id = NULL WHERE vm_id = $1 AND vm_state = 'stopped'",
@@ -88,7 +95,12 @@ pub async fn stop_in(session: &impl Session, actor: &Actor, vm: VmId) -> Result<
             REVOKE.execute(session, &[&vm.0]).await?;
             (Stop::Revoked, "revoked", "the start that waited was revoked")
         }
-        (VmState::Stopping, _) => return Ok(Stop::Underway),
+        (VmState::Stopping, _) => {
+            if STAY.execute(session, &[&vm.0]).await? == 0 {
+                return Ok(Stop::Underway);
+            }
+            (Stop::Requested, "revoked", "it will not be started again")
+        }
         (state, Some(host)) if state.accepts(VmCommand::Stop) => {
             STOP.execute(session, &[&vm.0]).await?;
             announce(session, &notify::vm_command(HostId(host))).await?;

@@ -37,6 +37,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { number: 13, name: "image contents", sql: include_str!("schema/0013_image_contents.sql") },
     Migration { number: 14, name: "second factors", sql: include_str!("schema/0014_second_factors.sql") },
     Migration { number: 15, name: "changes", sql: include_str!("schema/0015_changes.sql") },
+    Migration { number: 16, name: "restarts", sql: include_str!("schema/0016_restarts.sql") },
 ];
 const GRANTS: &str = include_str!("schema/grants.sql");
 /// Drops every object of the schema `public`, but for those of extensions.

@@ -1,4 +1,5 @@
-//! Limits of running VMs (`spec/node.md` 2.9): past the soft one the desktop is told, past the hard one it is stopped.
+//! Limits of running VMs (`spec/node.md` 2.9): past the soft one the desktop is told, past the hard one it is
+//! stopped and started again.
 
 use std::time::Duration;
 
@@ -18,9 +19,9 @@ const LIMITS: Sql = Sql::new(
 );
 const STOP: Sql = Sql::new(
     "stop the VM that has expired",
-    "UPDATE vm_runtimes AS r SET vm_cmd = 'stop', vm_expiration_soft = NULL, vm_expiration_hard = NULL FROM vms \
-     WHERE vms.id = r.vm_id AND r.vm_id = $1 AND r.host_id = $2 AND r.vm_state = 'running' AND r.vm_cmd IS NULL \
-     AND r.vm_expiration_hard <= now() AT TIME ZONE 'UTC' RETURNING vms.name",
+    "UPDATE vm_runtimes AS r SET vm_cmd = 'stop', restart = true, vm_expiration_soft = NULL, \
+     vm_expiration_hard = NULL FROM vms WHERE vms.id = r.vm_id AND r.vm_id = $1 AND r.host_id = $2 AND r.vm_state = 'running' \
+     AND r.vm_cmd IS NULL AND r.vm_expiration_hard <= now() AT TIME ZONE 'UTC' RETURNING vms.name",
 );
 
 pub(crate) const ALL: &[Sql] = &[LIMITS, STOP];
@@ -41,7 +42,7 @@ pub struct Limited {
     pub vm: VmId,
     /// Past it the desktop is told.
     pub soft: Option<Limit>,
-    /// Past it the VM is stopped.
+    /// Past it the VM is stopped and started again.
     pub hard: Option<Limit>,
 }
 
@@ -69,8 +70,8 @@ pub async fn limits(database: &Database, host: HostId) -> Result<Vec<Limited>, E
         .collect()
 }
 
-/// Tells a VM of the host to stop whose hard limit has passed, and erases its limits. `false`: it has none any more, or
-/// is on its way down already.
+/// Tells a VM of the host to stop whose hard limit has passed, notes that it is to start again, and erases its limits.
+/// `false`: it has none any more, or is on its way down already.
 pub async fn stop(database: &Database, actor: &Actor, host: HostId, vm: VmId) -> Result<bool, Error> {
     let mut client = database.client().await?;
     let during = Error::during(STOP.name);
@@ -83,7 +84,7 @@ pub async fn stop(database: &Database, actor: &Actor, host: HostId, vm: VmId) ->
         from: None,
         to: None,
         code: EndReason::Expired.as_str(),
-        text: "its hard limit has passed; told to stop",
+        text: "its hard limit has passed; told to stop and to start again",
     };
     events::record(&tx, actor, event).await?;
     crate::commands::announce(&tx, &notify::vm_command(host)).await?;

@@ -10,7 +10,8 @@ use qvd_model::{DiId, Failure, Generation, HostId, OsfId, TenantId, UserId, VmId
 
 use crate::events::{self, Actor, Event};
 use crate::hosts::Incarnation;
-use crate::{Database, Error, Session, Sql, vault};
+use crate::placement::{self, Policy, Refusal};
+use crate::{Database, Error, Session, Sql, Transaction, vault};
 
 // Claims the pending starts of a host's stopped VMs, for the daemon that has the host row. `$1` host, `$2` incarnation.
 const CLAIM_STARTS: Sql = Sql::new(
@@ -70,13 +71,14 @@ const SET_STATE: Sql = Sql::new(
 // Clears the row of a VM that has stopped. `$1` VM, `$2` host, `$3` generation, `$4` failure code, `$5` text.
 const CLEAR: Sql = Sql::new(
     "clear the row of the VM",
-    "UPDATE vm_runtimes SET vm_state = 'stopped', vm_state_ts = extract(epoch FROM now())::integer, \
+    "UPDATE vm_runtimes AS r SET vm_state = 'stopped', vm_state_ts = extract(epoch FROM now())::integer, \
     host_id = NULL, vm_cmd = NULL, vm_pid = NULL, vm_address = NULL, vm_vma_port = NULL, vm_x_port = NULL, \
     vm_ssh_port = NULL, vm_vnc_port = NULL, vm_serial_port = NULL, vm_mon_port = NULL, current_di_id = NULL, \
     current_osf_id = NULL, vma_ok_ts = NULL, vm_expiration_soft = NULL, vm_expiration_hard = NULL, vma_secret = NULL, \
-    start_step = NULL, failure_code = $4, failure_text = $5, \
+    restart = false, start_step = NULL, failure_code = $4, failure_text = $5, \
     failure_ts = CASE WHEN $4::text IS NULL THEN NULL ELSE extract(epoch FROM now())::integer END \
-    WHERE vm_id = $1 AND host_id = $2 AND generation = $3",
+    FROM vm_runtimes AS old WHERE old.vm_id = r.vm_id AND r.vm_id = $1 AND r.host_id = $2 AND r.generation = $3 \
+    RETURNING old.restart",
 );
 
 // Who has a VM. `$1` VM.
@@ -397,7 +399,8 @@ pub async fn set_state(
     Ok(Written::Yes)
 }
 
-/// Clears the row of a VM that has stopped, with the reason if it did not stop by request.
+/// Clears the row of a VM that has stopped, with the reason if it did not stop by request. If it is to start `again`, it
+/// is placed and told so in the same transaction; one that cannot, or without a policy, stays stopped.
 /// `false`: the row is not ours any more, so there is nothing to clear.
 pub async fn clear(
     database: &Database,
@@ -405,27 +408,45 @@ pub async fn clear(
     own: Ownership,
     name: &str,
     failure: Option<&Failure>,
+    again: Option<&Policy>,
 ) -> Result<bool, Error> {
-    let mut client = database.client().await?;
-    let during = Error::during("clear the row of the VM");
-    let tx = client.build_transaction().start().await.map_err(&during)?;
+    let given = (actor.clone(), name.to_owned(), failure.cloned(), again.cloned());
+    database
+        .transaction(CLEAR.name, move |tx| {
+            let (actor, name, failure, again) = given.clone();
+            Box::pin(async move { clear_in(tx, &actor, own, &name, failure.as_ref(), again.as_ref()).await })
+        })
+        .await
+}
+
+async fn clear_in(
+    tx: &Transaction<'_>,
+    actor: &Actor,
+    own: Ownership,
+    name: &str,
+    failure: Option<&Failure>,
+    again: Option<&Policy>,
+) -> Result<bool, Error> {
     let code = failure.map(|f| f.code.as_str());
     let text = failure.map(Failure::to_string);
-    let touched = CLEAR.execute(&tx, &[&own.vm.0, &own.host.0, &own.generation.0, &code, &text]).await?;
-    if touched > 0 {
-        let event = Event {
-            kind: ObjectKind::Vm,
-            id: own.vm.0,
-            name,
-            from: None,
-            to: Some(VmState::Stopped.as_str()),
-            code: code.unwrap_or("state"),
-            text: text.as_deref().unwrap_or("the VM has stopped"),
-        };
-        events::record(&tx, actor, event).await?;
+    let row = CLEAR.query_opt(tx, &[&own.vm.0, &own.host.0, &own.generation.0, &code, &text]).await?;
+    let Some(row) = row else { return Ok(false) };
+    let event =
+        |to, code, text| Event { kind: ObjectKind::Vm, id: own.vm.0, name, from: None, to, code, text };
+    let text = text.as_deref().unwrap_or("the VM has stopped");
+    events::record(tx, actor, event(Some(VmState::Stopped.as_str()), code.unwrap_or("state"), text)).await?;
+    if let (true, Some(policy)) = (CLEAR.column(&row, "restart")?, again) {
+        match placement::start_in(tx, actor, own.vm, policy).await {
+            Ok(_) => {}
+            Err(Refusal::Database(error)) => return Err(error),
+            Err(refusal) => {
+                let text = format!("not started again: {refusal}");
+                let code = Failure::from(refusal).code;
+                events::record(tx, actor, event(None, code.as_str(), &text)).await?;
+            }
+        }
     }
-    tx.commit().await.map_err(during)?;
-    Ok(touched > 0)
+    Ok(true)
 }
 
 /// The state of a VM if it is still ours.

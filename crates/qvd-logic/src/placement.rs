@@ -49,6 +49,17 @@ pub struct Weights {
     pub random: f64,
 }
 
+impl Weights {
+    /// Asks for the value of each key.
+    pub fn read<E>(mut value: impl FnMut(&str) -> Result<f64, E>) -> Result<Self, E> {
+        Ok(Self {
+            ram: value("l7r.loadbalancer.plugin.default.weight.ram")?,
+            cpu: value("l7r.loadbalancer.plugin.default.weight.cpu")?,
+            random: value("l7r.loadbalancer.plugin.default.weight.random")?,
+        })
+    }
+}
+
 /// Why a host cannot take a VM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unfit {

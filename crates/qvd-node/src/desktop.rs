@@ -7,12 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use qvd_db::node::{self, Ownership, Place, Written};
+use qvd_db::placement::Policy;
 use qvd_hypervisor::lxc::{Container, Process};
 use qvd_hypervisor::storage::{self, Home, HomeOwner, Overlay, Tree, Unpacking};
 use qvd_logic::lifecycle::{Event, Step, Timer, Undo};
+use qvd_logic::placement::Weights;
 use qvd_model::{Failure, FailureCode, Generation, VmId, VmState};
 use qvd_rpc::{Agent, AgentError};
 use qvd_runtime::Values;
+use qvd_runtime::config::ConfigError;
 use rand::RngCore;
 use secrecy::SecretString;
 use tokio::sync::{OwnedSemaphorePermit, watch};
@@ -188,7 +191,7 @@ impl Desktop {
         let image = choose_image(&facts, images)?;
         let made = (self.node.boot.clone(), new_secret());
         let record = draw_up(self.vm, self.own.generation, facts, image, made, values)?;
-        let ports = || -> Result<_, qvd_runtime::config::ConfigError> {
+        let ports = || -> Result<_, ConfigError> {
             let display: u16 = values.int("internal.nxagent.display")?;
             Ok((values.int("internal.vm.port.vma")?, display + 4000, values.int("internal.vm.port.ssh")?))
         };
@@ -380,7 +383,12 @@ impl Desktop {
     pub async fn clear(&self, failure: Option<Failure>) -> Result<(), Failure> {
         let name = self.record().map(|record| record.name).unwrap_or_default();
         let node = &self.node;
-        let cleared = node::clear(&node.database, &node.actor, self.own, &name, failure.as_ref()).await;
+        let again = policy(&node.config.now());
+        if let Err(error) = &again {
+            warn!(vm = self.vm.0, "it will not be started again: {error}");
+        }
+        let (failed, again) = (failure.as_ref(), again.as_ref().ok());
+        let cleared = node::clear(&node.database, &node.actor, self.own, &name, failed, again).await;
         if !cleared.map_err(database_failure)? {
             info!(vm = self.vm.0, "the row is not ours any more; nothing to clear");
         }
@@ -454,6 +462,15 @@ impl Desktop {
     fn inner(&self) -> std::sync::MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How a VM that is to start again is placed: as if its user had asked for it.
+fn policy(values: &Values) -> Result<Policy, ConfigError> {
+    Ok(Policy {
+        hypervisor: values.text("vm.hypervisor")?,
+        weights: Weights::read(|key| values.number(key))?,
+        start_blocked: false,
+    })
 }
 
 fn new_secret() -> String {

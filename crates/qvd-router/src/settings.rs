@@ -41,10 +41,9 @@ pub(crate) fn limits(values: &Values) -> Result<Limits, ConfigError> {
 }
 
 pub(crate) fn policy(values: &Values) -> Result<Policy, ConfigError> {
-    let weight = |name: &str| values.number(&format!("l7r.loadbalancer.plugin.default.weight.{name}"));
     Ok(Policy {
         hypervisor: values.text("vm.hypervisor")?,
-        weights: Weights { ram: weight("ram")?, cpu: weight("cpu")?, random: weight("random")? },
+        weights: Weights::read(|key| values.number(key))?,
         start_blocked: false,
     })
 }

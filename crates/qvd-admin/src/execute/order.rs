@@ -36,12 +36,9 @@ pub(super) async fn order(app: &App, request: Arc<Request>, order: Order) -> Res
 
 fn policy(app: &App) -> Result<Policy, Refusal> {
     let values = app.config.now();
-    let weight = |name: &str| {
-        values.number(&format!("l7r.loadbalancer.plugin.default.weight.{name}")).map_err(internal)
-    };
     Ok(Policy {
         hypervisor: values.text("vm.hypervisor").map_err(internal)?,
-        weights: Weights { ram: weight("ram")?, cpu: weight("cpu")?, random: weight("random")? },
+        weights: Weights::read(|key| values.number(key)).map_err(internal)?,
         // The block keeps users out, not administrators.
         start_blocked: true,
     })

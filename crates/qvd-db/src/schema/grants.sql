@@ -18,7 +18,7 @@ GRANT DELETE ON events TO qvd_node;
 
 GRANT UPDATE (password) ON users TO qvd_l7r;
 GRANT UPDATE (host_id, generation, vm_cmd, user_ip, real_user_id, user_state, user_state_ts, user_cmd, l7r_host_id,
-    l7r_pid, l7r_instance, session_id, failure_code, failure_text, failure_ts) ON vm_runtimes TO qvd_l7r;
+    l7r_pid, l7r_instance, session_id, restart, failure_code, failure_text, failure_ts) ON vm_runtimes TO qvd_l7r;
 GRANT UPDATE ON host_counters TO qvd_l7r;
 GRANT UPDATE (l7r_instance) ON host_runtimes TO qvd_l7r;
 GRANT SELECT, INSERT, UPDATE, DELETE ON user_tokens, user_auth_parameters, login_failures TO qvd_l7r;

@@ -6,7 +6,7 @@ use qvd_db::cluster::{self, Reclaimed};
 use qvd_db::events::{self, Actor};
 use qvd_db::hosts::{self, Beat, Capacity, Heartbeat, Incarnation};
 use qvd_db::placement::{self, Policy, Refusal};
-use qvd_db::{Database, node};
+use qvd_db::{Database, commands, expiry, node};
 use qvd_logic::cluster::{Promise, RowMark};
 use qvd_logic::placement::Weights;
 use qvd_model::event::ObjectKind;
@@ -22,7 +22,7 @@ const fn beat(promise: Promise) -> Beat<'static> {
 
 /// Hosts `a` and `b`, registered and running, and VMs 1 to 4 of one user.
 struct Farm {
-    _scratch: Scratch,
+    scratch: Scratch,
     database: Database,
     nodes: Vec<Incarnation>,
 }
@@ -55,7 +55,7 @@ impl Farm {
             hosts::set_state(&database, own, name, HostState::Running).await.unwrap();
             nodes.push(own);
         }
-        Self { _scratch: scratch, database: admin, nodes }
+        Self { scratch, database: admin, nodes }
     }
 
     async fn run(&self, sql: &str) {
@@ -78,13 +78,56 @@ impl Farm {
     }
 
     async fn start(&self, vm: i32) -> Result<HostId, Refusal> {
-        let policy = Policy {
-            hypervisor: "lxc".to_owned(),
-            weights: Weights { ram: 1.0, cpu: 1.0, random: 0.0 },
-            start_blocked: false,
-        };
-        placement::start_vm(&self.database, &Actor::user("u"), VmId(vm), &policy).await
+        placement::start_vm(&self.database, &Actor::user("u"), VmId(vm), &policy()).await
     }
+}
+
+fn policy() -> Policy {
+    Policy {
+        hypervisor: "lxc".to_owned(),
+        weights: Weights { ram: 1.0, cpu: 1.0, random: 0.0 },
+        start_blocked: false,
+    }
+}
+
+#[tokio::test]
+async fn an_expired_vm_starts_again_unless_somebody_minds() {
+    let farm = Farm::new("expired").await;
+    let (database, router) = (farm.scratch.database_as("qvd_node"), farm.scratch.database_as("qvd_l7r"));
+    let (host, node) = (farm.nodes[0].host, Actor::node("a"));
+    farm.run(&format!(
+        "UPDATE vm_runtimes SET host_id = {host}, generation = 5, vm_state = 'running',
+             vm_expiration_hard = now() AT TIME ZONE 'UTC'"
+    ))
+    .await;
+    for vm in 1..=4 {
+        let (own, name) =
+            (node::Ownership { vm: VmId(vm), host, generation: Generation(5) }, format!("vm{vm}"));
+        assert!(expiry::stop(&database, &node, host, own.vm).await.unwrap());
+        assert!(!expiry::stop(&database, &node, host, own.vm).await.unwrap(), "told twice");
+        let states = (VmState::Running, VmState::Stopping);
+        node::set_state(&database, &node, own, &name, states, None).await.unwrap();
+        match vm {
+            2 => drop(commands::stop_vm(&router, &Actor::user("u"), own.vm).await.unwrap()),
+            3 => farm.run("UPDATE vm_runtimes SET blocked = true WHERE vm_id = 3").await,
+            4 => farm.run("UPDATE host_runtimes SET blocked = true").await,
+            _ => {}
+        }
+        assert!(node::clear(&database, &node, own, &name, None, Some(&policy())).await.unwrap());
+        assert!(!node::clear(&database, &node, own, &name, None, Some(&policy())).await.unwrap());
+    }
+    let rows = "SELECT string_agg(concat_ws(' ', vm_id, host_id IS NOT NULL, generation, vm_state, \
+        coalesce(vm_cmd, '-'), restart, vm_expiration_hard IS NULL), '; ' ORDER BY vm_id) FROM vm_runtimes";
+    assert_eq!(
+        farm.text(rows).await,
+        "1 t 6 stopped start f t; 2 f 5 stopped - f t; 3 f 5 stopped - f t; 4 f 5 stopped - f t"
+    );
+    let client = farm.database.client().await.unwrap();
+    let mut told = Vec::new();
+    for vm in 1..=4 {
+        told.push(events::story(&client, ObjectKind::Vm, vm, 1).await.unwrap().remove(0).code.unwrap());
+    }
+    assert_eq!(told, ["start", "state", "vm_blocked", "no_host"]);
 }
 
 #[tokio::test]

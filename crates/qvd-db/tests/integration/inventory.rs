@@ -72,6 +72,7 @@ const ADDED: [(&str, &[&str]); 17] = [
             "column failure_ts integer",
             "column session_id bigint",
             "column l7r_instance text",
+            "column restart boolean! = false",
             "trigger vm_runtime_progress_trigger update of vm_cmd start_step failure_code user_cmd host_id \
              vm_runtime_progress_notify",
             "trigger vm_tickets_trigger update of vm_state vm_tickets_end",
