@@ -44,6 +44,11 @@ impl Caller {
         }
     }
 
+    /// The API itself, which goes on with what somebody has begun.
+    pub(crate) fn service() -> Self {
+        Self { name: "api".to_owned(), acls: Vec::new(), ..Self::root() }
+    }
+
     /// An administrator with its operative ACLs.
     pub(crate) async fn load(database: &Database, who: &Administrator, rules: Rules) -> Result<Self, Error> {
         let client = database.client().await?;

@@ -98,7 +98,8 @@ impl Envelope {
         Self::from_members(members)
     }
 
-    fn from_members(mut members: Map<String, Value>) -> Result<Self, Refusal> {
+    /// From the members of an object.
+    pub(crate) fn from_members(mut members: Map<String, Value>) -> Result<Self, Refusal> {
         let mut envelope = Self { offset: 1, block: BLOCK, ..Self::default() };
         envelope.filters =
             members.remove("filters").filter(|v| v.as_str() != Some("")).unwrap_or(Value::Null);
@@ -132,12 +133,7 @@ impl Envelope {
             Some(id) => Some(i32::try_from(id).map_err(|_| Refusal::about(Status::WrongType, "id"))?),
         };
         envelope.url = text("url", members.remove("url"))?.map(unquoted);
-        envelope.length = match number(members.remove("length"))? {
-            None => None,
-            Some(length) => {
-                Some(u64::try_from(length).map_err(|_| Refusal::about(Status::WrongType, "length"))?)
-            }
-        };
+        envelope.length = length(members.remove("length"))?;
         envelope.sha256 = checksum(text("sha256", members.remove("sha256"))?)?;
         envelope.action = match members.remove("action") {
             Some(Value::String(action)) if !action.is_empty() => Some(action),
@@ -165,6 +161,19 @@ fn text(name: &str, value: Option<Value>) -> Result<Option<String>, Refusal> {
 /// The text of a JSON string: the console quotes addresses.
 fn unquoted(given: String) -> String {
     serde_json::from_str(&given).unwrap_or(given)
+}
+
+/// Bytes of a file.
+fn length(value: Option<Value>) -> Result<Option<u64>, Refusal> {
+    let length = match value {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::Number(number)) => number.as_u64(),
+        Some(Value::String(text)) if text.is_empty() => return Ok(None),
+        Some(Value::String(text)) => text.parse().ok(),
+        Some(_) => None,
+    };
+    let wrong = || Refusal::about(Status::WrongType, "length").because("the bytes of the file");
+    length.map(Some).ok_or_else(wrong)
 }
 
 /// A sha256, in lower case.

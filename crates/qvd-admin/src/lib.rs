@@ -28,7 +28,7 @@ pub mod token;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::unistd::{AccessFlags, access};
 use qvd_db::{Database, Listener, Settings};
@@ -86,8 +86,8 @@ pub async fn run_announced(
     // Before it serves: a stream that begins now must not miss what is written before the first reading.
     let position = qvd_db::admin::changes::position(&app.database.client().await?).await?;
     tasks.spawn(feed::follow(app.clone(), position));
-    tasks.spawn(give_up_uploads(app.clone()));
-    if let Err(problem) = images::import::sweep(&app).await {
+    tasks.spawn(tidy(app.clone()));
+    if let Err(problem) = images::sweep::sweep(&app).await {
         warn!("interrupted imports not looked after: {problem}");
     }
     let address =
@@ -143,15 +143,22 @@ async fn reach(app: &App, stop: &CancellationToken) -> Result<bool, Error> {
     }
 }
 
-/// Removes uploads that nobody went on with.
-async fn give_up_uploads(app: Arc<App>) {
+/// Looks after imports whose process is gone, and removes what nobody goes on with.
+async fn tidy(app: Arc<App>) {
+    let mut tidied = Instant::now();
     loop {
         tokio::select! {
-            () = tokio::time::sleep(TIDYING) => {}
+            () = tokio::time::sleep(SWEEP) => {}
             () = app.tasks.stopping() => return,
         }
-        if let Err(problem) = images::import::sweep_uploads(&app).await {
-            warn!("interrupted uploads not looked after: {problem}");
+        let swept = if tidied.elapsed() < TIDYING {
+            images::sweep::sweep_rows(&app).await
+        } else {
+            tidied = Instant::now();
+            images::sweep::sweep(&app).await
+        };
+        if let Err(problem) = swept {
+            warn!("interrupted imports not looked after: {problem}");
         }
     }
 }

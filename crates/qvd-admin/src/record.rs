@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::caller::Caller;
 use crate::change::Change;
-use crate::session::Origin;
+use crate::session::{Origin, Peer};
 
 /// The circumstances of a request that go into records.
 #[derive(Debug, Clone)]
@@ -38,6 +38,12 @@ impl Circumstances {
         let mut made = Self { caller, action, arguments: String::new(), source, origin, session };
         made.ask(&Value::Object(arguments.clone()));
         made
+    }
+
+    /// Of what the API does by itself.
+    pub(crate) fn of_service(action: &'static Action) -> Self {
+        let origin = Origin { peer: Peer::Local, agent: None, bearer: None };
+        Self::new(Caller::service(), action, &Map::new(), None, origin, String::new())
     }
 
     /// Puts other arguments in place of those of the request, which say less.

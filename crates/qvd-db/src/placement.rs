@@ -13,8 +13,14 @@ use crate::{Conflict, Database, Error, Session, Sql};
 
 const VM: Sql = Sql::new(
     "read the VM to start",
-    "SELECT vms.name, r.vm_state, r.vm_cmd, r.host_id, coalesce(r.blocked, false) AS blocked FROM vms \
+    "SELECT vms.name, vms.osf_id, r.vm_state, r.vm_cmd, r.host_id, coalesce(r.blocked, false) AS blocked FROM vms \
      JOIN vm_runtimes AS r ON r.vm_id = vms.id WHERE vms.id = $1 FOR UPDATE OF r",
+);
+const HYPERVISOR: Sql = Sql::new(
+    "read the hypervisor of the OSF",
+    "SELECT p.value FROM osf_properties AS p JOIN qvd_object_properties_list AS q ON q.id = p.property_id \
+     JOIN properties_list AS l ON l.id = q.property_id WHERE p.osf_id = $1 AND l.key = 'vm.hypervisor' \
+     ORDER BY l.tenant_id DESC LIMIT 1",
 );
 const CANDIDATES: Sql = Sql::new(
     "read the hosts",
@@ -30,7 +36,7 @@ const ASSIGN: Sql = Sql::new(
      failure_text = NULL, failure_ts = NULL WHERE vm_id = $1 AND vm_state = 'stopped'",
 );
 
-pub(crate) const ALL: &[Sql] = &[VM, CANDIDATES, ASSIGN];
+pub(crate) const ALL: &[Sql] = &[VM, HYPERVISOR, CANDIDATES, ASSIGN];
 
 /// Why a VM was not told to start.
 #[derive(Debug, thiserror::Error)]
@@ -92,12 +98,19 @@ fn list(hosts: &[(String, Unfit)]) -> String {
 /// What placement needs besides the VM.
 #[derive(Debug, Clone)]
 pub struct Policy {
-    /// The hypervisor that the host must offer.
+    /// The hypervisor that the host must offer, unless the OSF names another.
     pub hypervisor: String,
     /// Configured weights.
     pub weights: Weights,
     /// Whether a blocked VM is started all the same: administrators may, users may not.
     pub start_blocked: bool,
+}
+
+/// The hypervisor that an OSF names by its property `vm.hypervisor`; none if that of the installation is meant.
+pub async fn hypervisor_of(session: &impl Session, osf: i32) -> Result<Option<String>, Error> {
+    let row = HYPERVISOR.query_opt(session, &[&osf]).await?;
+    let named = row.map(|row| HYPERVISOR.column::<Option<String>>(&row, "value")).transpose()?.flatten();
+    Ok(named.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()))
 }
 
 /// Assigns a stopped VM to the best host and tells it to start. A VM that was told before keeps its host, unless that
@@ -135,17 +148,19 @@ pub async fn start_in(
     if !state.accepts(VmCommand::Start) {
         return Err(Refusal::NotStopped { vm, state });
     }
+    let own = hypervisor_of(session, VM.column(&row, "osf_id")?).await?;
+    let hypervisor = own.as_deref().unwrap_or(&policy.hypervisor);
     let candidates = candidates(session).await?;
     if let (Some(host), Some("start")) = (host.map(HostId), command) {
         // A host that died in between will not take the command; if it wakes up, it finds another generation.
         let waits = candidates.iter().find(|candidate| candidate.host == host);
-        if waits.is_some_and(|candidate| candidate.fits(&policy.hypervisor).is_ok()) {
+        if waits.is_some_and(|candidate| candidate.fits(hypervisor).is_ok()) {
             return Ok(host);
         }
     }
     let chosen = {
         let mut rng = rand::rng();
-        placement::choose(&candidates, &policy.hypervisor, policy.weights, |_| rng.random_range(0.0..1.0))
+        placement::choose(&candidates, hypervisor, policy.weights, |_| rng.random_range(0.0..1.0))
     };
     let host = chosen.map_err(|hosts| Refusal::NoHost { vm, hosts })?;
     ASSIGN.execute(session, &[&vm.0, &host.0]).await?;

@@ -10,7 +10,7 @@ use qvd_model::action::{Object, Status};
 use super::{Reply, Request, roles, selected, summed_up};
 use crate::app::App;
 use crate::change::{Change, state_of};
-use crate::images::{files, tags};
+use crate::images::{delivery, files, tags};
 use crate::refusal::{Doing, Refusal};
 
 pub(super) async fn delete(app: &App, request: Arc<Request>) -> Result<Reply, Refusal> {
@@ -31,6 +31,7 @@ pub(super) async fn delete(app: &App, request: Arc<Request>) -> Result<Reply, Re
         if deleted.is_ok() && request.checked.action.object == Object::Di {
             // Only now: a deletion that is undone must still have its file.
             files::remove(app, &object.name).await;
+            delivery::forget(app, object.id).await;
         }
         outcomes.push((object, deleted));
     }

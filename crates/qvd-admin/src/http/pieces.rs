@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::BodyDataStream;
 use axum::extract::{Path, Request as HttpRequest, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
@@ -64,34 +65,47 @@ fn object(value: serde_json::Value) -> Map<String, serde_json::Value> {
 }
 
 /// An upload and the request that goes on with it.
-struct Found {
-    place: Place,
-    announced: Announced,
-    request: Arc<Request>,
+pub(super) struct Found {
+    pub(super) place: Place,
+    pub(super) announced: Announced,
+    pub(super) request: Arc<Request>,
     session: Option<answer::SessionCookie>,
 }
 
-/// What tells who asks for an upload.
+/// What tells who asks for an upload; the older dialect knows a session by a parameter, too.
 fn asker(asked: &HttpRequest) -> Result<Call, Refusal> {
     let sid = parameters(asked.uri(), &[]).into_iter().filter(|(name, _)| name == "sid");
-    Ok(Call {
-        envelope: Envelope::from_parameters(sid)?,
+    Ok(Call { envelope: Envelope::from_parameters(sid)?, ..asker_by_headers(asked) })
+}
+
+/// What tells who asks for an upload.
+pub(super) fn asker_by_headers(asked: &HttpRequest) -> Call {
+    Call {
+        envelope: Envelope::default(),
         cookie: cookie(asked.headers()),
         origin: origin(asked.headers(), asked.extensions()),
         // It is part of the creation, which is a POST; no page of others can send the methods of pieces unasked.
         method: Method::POST,
         live: false,
-    })
+    }
 }
 
 /// Finds the upload of an id, if it is the caller's and it may still make images.
 async fn find(app: &Arc<App>, id: &str, call: Result<Call, Refusal>) -> Result<Found, Refusal> {
-    let mut call = call?;
-    let unknown = || Refusal::new(Status::UploadUnknown);
     let images = files::images(app).await?;
-    let place = Place::with_id(&images, id);
+    find_at(app, Place::with_id(&images, id), |announced| announced.id == id, call?).await
+}
+
+/// The same at a place, if it is the one that is meant.
+pub(super) async fn find_at(
+    app: &Arc<App>,
+    place: Option<Place>,
+    is_meant: impl Fn(&Announced) -> bool,
+    mut call: Call,
+) -> Result<Found, Refusal> {
+    let unknown = || Refusal::new(Status::UploadUnknown);
     let known = place.and_then(|place| place.announced().map(|announced| (place, announced)));
-    let Some((place, announced)) = known.filter(|(_, announced)| announced.id == id) else {
+    let Some((place, announced)) = known.filter(|(_, announced)| is_meant(announced)) else {
         // Whoever is not logged in learns only that.
         crate::session::recognize(app, &call.envelope, call.cookie.as_deref(), &call.origin).await?;
         return Err(unknown());
@@ -158,13 +172,19 @@ pub(super) async fn add(State(app): State<Arc<App>>, Path(id): Path<String>, ask
         }
         Err(refusal) => refusal,
     };
-    let rest = async { while let Some(Ok(_)) = bytes.next().await {} };
-    // Whoever has not finished by then has to do without the reason.
-    let _ = tokio::time::timeout(PATIENCE, rest).await;
+    read_away(bytes).await;
     refused(refusal, there)
 }
 
-fn offset(headers: &HeaderMap) -> Result<u64, Refusal> {
+/// Reads what a sender still sends, so that it gets to see why that is refused.
+pub(super) async fn read_away(mut bytes: BodyDataStream) {
+    let rest = async { while let Some(Ok(_)) = bytes.next().await {} };
+    // Whoever has not finished by then has to do without the reason.
+    let _ = tokio::time::timeout(PATIENCE, rest).await;
+}
+
+/// Where a piece belongs.
+pub(super) fn offset(headers: &HeaderMap) -> Result<u64, Refusal> {
     let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     if text(&header::CONTENT_TYPE) != Some(PIECE) {
         return Err(Refusal::about(Status::WrongType, "Content-Type").because(PIECE));
@@ -175,7 +195,7 @@ fn offset(headers: &HeaderMap) -> Result<u64, Refusal> {
     })
 }
 
-fn empty() -> Response {
+pub(super) fn empty() -> Response {
     let mut response =
         answer::respond(Ok((Reply::Done(0), None)) as Outcome).map(|_| axum::body::Body::empty());
     response.headers_mut().remove(header::CONTENT_TYPE);
@@ -184,7 +204,7 @@ fn empty() -> Response {
 }
 
 /// Adds how much is there, of how much.
-fn measured(mut response: Response, there: u64, length: Option<u64>) -> Response {
+pub(super) fn measured(mut response: Response, there: u64, length: Option<u64>) -> Response {
     let headers = response.headers_mut();
     headers.insert(RESUMABLE, HeaderValue::from_static("1.0.0"));
     headers.insert(OFFSET, HeaderValue::from(there));

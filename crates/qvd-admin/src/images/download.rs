@@ -1,7 +1,6 @@
 //! An image that the server fetches itself.
 
 use std::fs::File;
-use std::path::Path;
 use std::sync::Arc;
 
 use qvd_model::action::Status;
@@ -60,18 +59,16 @@ fn too_large(limit: u64) -> Refusal {
     Refusal::new(Status::TooLarge).because(format!("at most {} MB (api.upload.max)", limit >> 20))
 }
 
-/// Writes what comes to `part`; the result is its lock.
+/// Writes what comes to `target`.
 pub(super) async fn write(
     app: &App,
     mut coming: Fetched,
-    part: &Path,
+    target: File,
     done: &watch::Sender<f32>,
-) -> Result<File, Refusal> {
+) -> Result<(), Refusal> {
     let failed = |error: std::io::Error| incoming::not_written(&error);
     let limit = limit(app)?;
-    let lock = File::create_new(part).map_err(failed)?;
-    lock.try_lock().map_err(internal)?;
-    let mut target = tokio::fs::File::from_std(lock.try_clone().map_err(failed)?);
+    let mut target = tokio::fs::File::from_std(target);
     let mut size: u64 = 0;
     loop {
         let chunk = tokio::select! {
@@ -92,8 +89,7 @@ pub(super) async fn write(
         }
     }
     target.flush().await.map_err(failed)?;
-    target.sync_all().await.map_err(failed)?;
-    Ok(lock)
+    target.sync_all().await.map_err(failed)
 }
 
 fn refusal(error: FetchError) -> Refusal {

@@ -50,12 +50,17 @@ pub(super) fn part(images: &Path, file: &str) -> PathBuf {
     images.join(format!(".{file}.part"))
 }
 
-/// Bytes that are free where something lies.
-pub(super) fn room(place: &Path) -> Result<u64, Refusal> {
+/// Refuses what does not fit where it has to lie.
+pub(super) fn check_room(place: &Path, name: &str, size: u64) -> Result<(), Refusal> {
     let free = statvfs(place).map_err(internal)?;
     #[allow(clippy::useless_conversion, reason = "their width depends on the machine")]
-    let (blocks, size) = (u64::from(free.blocks_available()), u64::from(free.fragment_size()));
-    Ok(blocks.saturating_mul(size))
+    let (blocks, unit) = (u64::from(free.blocks_available()), u64::from(free.fragment_size()));
+    let room = blocks.saturating_mul(unit);
+    if size <= room {
+        return Ok(());
+    }
+    Err(Refusal::about(Status::NoSpace, name)
+        .because(format!("{size} bytes are needed in the images directory, and {room} are free")))
 }
 
 /// Removes the file of an image that is gone. What cannot be a file of ours, like the reference of a registry, is

@@ -7,16 +7,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use qvd_db::admin::images::{self as rows, Content, Outcome};
-use qvd_db::admin::select::Identity;
+use qvd_db::admin::select::{self, Identity, Scope};
 use qvd_hypervisor::storage::{self, Examined};
-use qvd_model::action::Status;
+use qvd_model::action::{Object, Status};
+use qvd_model::filter::Filter;
 use tokio::fs;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::incoming::{self, Held};
-use super::prepare::{Prepared, prepare, put};
+use super::part::Part;
+use super::prepare::{Placed, Prepared, prepare};
 use super::publish::publish_in;
 use super::{download, files, staging};
 use crate::app::App;
@@ -40,26 +42,34 @@ pub(super) enum Source {
     Elsewhere(Box<Fetched>),
 }
 
-/// Makes an image of a file of the staging directory. Answers when the row is there; the copy goes on. A `container`
-/// image is one for certain, otherwise its content tells.
+/// Makes an image of the file that the request names in the staging directory, see [`from_staged`].
 pub(crate) async fn from_staging(
     app: &Arc<App>,
     request: Arc<Request>,
     container: bool,
     sha256: Option<String>,
 ) -> Result<Reply, Refusal> {
-    let given = disk_image(&request)?;
+    let (source, name) = staging::find(app, &disk_image(&request)?).await?;
+    from_staged(app, request, source, name, container, sha256).await
+}
+
+/// Makes an image called `name` of a file of the staging directory. Answers when the row is there; the copy goes on. A
+/// `container` image is one for certain, otherwise its content tells.
+pub(crate) async fn from_staged(
+    app: &Arc<App>,
+    request: Arc<Request>,
+    source: PathBuf,
+    name: String,
+    container: bool,
+    sha256: Option<String>,
+) -> Result<Reply, Refusal> {
+    files::check_name(&name)?;
     let images = files::images(app).await?;
-    let (source, name) = staging::find(app, &given).await?;
     storage::recognize(&source).await.map_err(refusal)?;
     if container && !storage::is_container_image(&source).await.map_err(refusal)? {
         return Err(Refusal::about(Status::NotAnImage, name).because("it is not the image of a container"));
     }
-    let (size, room) = (fs::metadata(&source).await.map_err(internal)?.len(), files::room(&images)?);
-    if size > room {
-        return Err(Refusal::about(Status::NoSpace, name)
-            .because(format!("{size} bytes are needed in the images directory, and {room} are free")));
-    }
+    files::check_room(&images, &name, fs::metadata(&source).await.map_err(internal)?.len())?;
     begin(app, request, &name, Source::Staging(source), sha256).await
 }
 
@@ -71,11 +81,12 @@ pub(super) async fn begin(
     source: Source,
     sha256: Option<String>,
 ) -> Result<Reply, Refusal> {
-    let image = create(app, request.clone(), name).await?;
-    let (app2, circumstances, id) = (app.clone(), request.circumstances.clone(), image.id);
+    let (image, part) = create(app, request.clone(), name, part_of).await?;
+    let (app2, circumstances, id) = (app.clone(), request.circumstances.clone(), image.identity.id);
     app.tasks.spawn(async move {
-        let outcome = bring_in(&app2, &image, source, sha256).await;
-        settle(&app2, &circumstances, &image, outcome).await;
+        let mut part = part;
+        let outcome = bring_in(&app2, &image, &mut part, source, sha256).await;
+        settle(&app2, &circumstances, &image.identity, outcome).await;
     });
     Ok(Reply::created(id))
 }
@@ -89,8 +100,9 @@ pub(super) async fn from_upload(
     checked: Prepared,
 ) -> Result<Reply, Refusal> {
     let images = files::images(app).await?;
-    let image = match create(app, request.clone(), name).await {
-        Ok(image) => image,
+    // The part only shows that somebody is at it.
+    let (Image { identity: image, .. }, _part) = match create(app, request.clone(), name, part_of).await {
+        Ok(made) => made,
         Err(refusal) => {
             // It can be tried again without sending the file once more.
             if refusal.status() != Status::DatabaseAway {
@@ -100,13 +112,13 @@ pub(super) async fn from_upload(
         }
     };
     let other = checked.is_other();
-    let moved = checked.place(&images.join(&image.name), |target| received.place(target));
-    if other || moved.is_err() {
-        received.discard();
-    }
-    let outcome = moved.map_err(|e| Refusal::about(Status::UploadNotMoved, name).because(e.to_string()));
+    let placed = checked.place(&images.join(&image.name), |target| received.place(target));
+    let outcome = placed.map_err(|e| Refusal::about(Status::UploadNotMoved, name).because(e.to_string()));
     let failed = outcome.as_ref().err().map(|r| (r.status(), r.to_string()));
     settle(app, &request.circumstances, &image, outcome).await;
+    if other || failed.is_some() {
+        received.discard();
+    }
     match failed {
         None => Ok(Reply::created(image.id)),
         Some((status, text)) => Err(Refusal::about(status, name).because(text)),
@@ -114,32 +126,51 @@ pub(super) async fn from_upload(
 }
 
 /// The file name of a request.
-pub(super) fn disk_image(request: &Request) -> Result<String, Refusal> {
+pub(crate) fn disk_image(request: &Request) -> Result<String, Refusal> {
     let value = request.checked.values.iter().find(|(f, _)| f.name == "disk_image");
     value
         .and_then(|(_, value)| value.clone())
         .ok_or_else(|| Refusal::about(Status::MissingArgument, "disk_image"))
 }
 
-/// Makes the row, with the name that its file will have.
-async fn create(app: &App, request: Arc<Request>, name: &str) -> Result<Identity, Refusal> {
+/// An image whose file is on its way.
+#[derive(Debug, Clone)]
+pub(super) struct Image {
+    pub(super) identity: Identity,
+    /// Its flavour.
+    pub(super) osf: i32,
+}
+
+/// Makes the row, with the name that its file will have. `claim` makes what shows that somebody is at it, given
+/// the images directory; it is there before anybody sees the row, and has to go with its result.
+pub(super) async fn create<T: Send + 'static>(
+    app: &App,
+    request: Arc<Request>,
+    name: &str,
+    claim: impl Fn(&Path, &Identity) -> io::Result<T> + Clone + Send + Sync + 'static,
+) -> Result<(Image, T), Refusal> {
+    let images = files::images(app).await?;
     let prepared = Arc::new(New::prepare(app, &request).await?);
     let (inner, name) = (request.clone(), name.to_owned());
     let created = app
         .database
         .transaction("create an image", move |tx| {
             let (request, new, name) = (inner.clone(), New::clone(&prepared), name.clone());
+            let (images, claim) = (images.clone(), claim.clone());
             Box::pin(async move {
                 let mut image = create_in(tx, &request, new).await?;
                 image.name = format!("{}-{name}", image.id);
                 rows::set_file(tx, image.id, &image.name).await?;
                 rows::set_state(tx, image.id, "uploading", Outcome::default()).await?;
-                Ok::<_, Refusal>(image)
+                let row =
+                    rows::image(tx, image.id).await?.ok_or_else(|| Refusal::new(Status::ImageNotFound))?;
+                let claimed = claim(&images, &image).map_err(|error| incoming::not_written(&error))?;
+                Ok::<_, Refusal>((Image { identity: image, osf: row.osf }, claimed))
             })
         })
         .await;
     match created {
-        Ok(image) => Ok(image),
+        Ok(made) => Ok(made),
         Err(refusal) => {
             let refusal = refusal.while_doing(Doing::Writing);
             crate::execute::log_failure(app, &request, &refusal).await?;
@@ -148,40 +179,56 @@ async fn create(app: &App, request: Arc<Request>, name: &str) -> Result<Identity
     }
 }
 
-/// Brings the file beside its place, checks it, and renames it.
+/// The part of an image.
+fn part_of(images: &Path, image: &Identity) -> io::Result<Part> {
+    Part::create(files::part(images, &image.name))
+}
+
+/// The image of a number, if it is there.
+pub(super) async fn identity(app: &App, id: i32) -> Result<Option<Identity>, Refusal> {
+    let client = app.database.client().await?;
+    let own = Filter::any_of("id", [id]);
+    Ok(select::identities(&client, Object::Di, &own, &Scope::All).await?.into_iter().next())
+}
+
+/// Fills the part, checks it, and puts it into its place.
 async fn bring_in(
     app: &Arc<App>,
-    image: &Identity,
+    Image { identity: image, osf }: &Image,
+    part: &mut Part,
     source: Source,
     sha256: Option<String>,
-) -> Result<Examined, Refusal> {
+) -> Result<Placed, Refusal> {
     let images = files::images(app).await?;
-    let part = files::part(&images, &image.name);
     let (done, progress) = watch::channel(0.0_f32);
     let teller = tell_progress(app.clone(), image.id, progress);
     let work = async {
         let done = Arc::new(done);
-        // The lock shows that somebody is at it.
-        let _lock = match source {
+        let target = part.file().map_err(|error| copy_refusal(&image.name, &error))?;
+        match source {
             Source::Staging(from) => {
-                let (stop, to, done) = (app.tasks.token().clone(), part.clone(), done.clone());
-                let copied = tokio::task::spawn_blocking(move || copy(&from, &to, &stop, &done)).await;
-                copied.map_err(internal)?.map_err(|error| copy_refusal(&image.name, &error))?
+                let (stop, done) = (app.tasks.token().clone(), done.clone());
+                let copied = tokio::task::spawn_blocking(move || copy(&from, target, &stop, &done)).await;
+                copied.map_err(internal)?.map_err(|error| copy_refusal(&image.name, &error))?;
             }
-            Source::Elsewhere(coming) => download::write(app, *coming, &part, &done).await?,
-        };
+            Source::Elsewhere(coming) => download::write(app, *coming, target, &done).await?,
+        }
+        verifying(app, image.id).await?;
         let converted = move |share: f32| {
             done.send_replace(share);
         };
-        let prepared = prepare(app, &part, &image.name, sha256.as_deref(), converted).await?;
-        let target = images.join(&image.name);
-        let placed = prepared.place(&target, |target| put(&part, target));
+        let prepared = prepare(app, *osf, part.path(), &image.name, sha256.as_deref(), converted).await?;
+        let placed = prepared.place(&images.join(&image.name), |target| part.place(target));
         placed.map_err(|error| copy_refusal(&image.name, &error))
     };
     let (outcome, ()) = tokio::join!(work, teller);
-    // After a success it is there only if something else was made of it.
-    discard(&part).await;
     outcome
+}
+
+/// All of the file is there.
+pub(super) async fn verifying(app: &App, image: i32) -> Result<(), Refusal> {
+    let client = app.database.client().await?;
+    Ok(rows::set_import(&client, image, "verifying", None, None).await?)
 }
 
 pub(super) fn copy_refusal(name: &str, error: &io::Error) -> Refusal {
@@ -192,12 +239,14 @@ pub(super) fn copy_refusal(name: &str, error: &io::Error) -> Refusal {
     Refusal::about(status, name).because(error.to_string())
 }
 
-/// Copies a file; the copy stays locked, which shows that somebody is at it.
-fn copy(from: &Path, to: &Path, stop: &CancellationToken, done: &watch::Sender<f32>) -> io::Result<File> {
+fn copy(
+    from: &Path,
+    mut target: File,
+    stop: &CancellationToken,
+    done: &watch::Sender<f32>,
+) -> io::Result<()> {
     let mut source = File::open(from)?;
     let size = source.metadata()?.len().max(1);
-    let mut target = File::create_new(to)?;
-    target.try_lock().map_err(io::Error::other)?;
     let mut buffer = vec![0; CHUNK];
     let mut copied: u64 = 0;
     loop {
@@ -213,12 +262,11 @@ fn copy(from: &Path, to: &Path, stop: &CancellationToken, done: &watch::Sender<f
         #[allow(clippy::cast_precision_loss, reason = "a share that is shown")]
         done.send_replace((copied as f32 / size as f32).min(1.0));
     }
-    target.sync_all()?;
-    Ok(target)
+    target.sync_all()
 }
 
 /// Writes the progress while the sender is there.
-async fn tell_progress(app: Arc<App>, image: i32, mut progress: watch::Receiver<f32>) {
+pub(super) async fn tell_progress(app: Arc<App>, image: i32, mut progress: watch::Receiver<f32>) {
     let started = Instant::now();
     while progress.changed().await.is_ok() {
         let done = *progress.borrow_and_update();
@@ -236,23 +284,29 @@ async fn tell_progress(app: Arc<App>, image: i32, mut progress: watch::Receiver<
 }
 
 /// Publishes an image whose file is in its place, or says why it is not.
-async fn settle(
+pub(super) async fn settle(
     app: &App,
     circumstances: &Circumstances,
     image: &Identity,
-    outcome: Result<Examined, Refusal>,
+    outcome: Result<Placed, Refusal>,
 ) {
-    let settled = match outcome {
-        Ok(file) => ready(app, circumstances, image, &file).await,
-        Err(refusal) => Err(refusal),
+    // The lock of what was placed is kept until the row says so.
+    let (settled, _placed) = match outcome {
+        Ok(placed) => (ready(app, circumstances, image, &placed.examined).await, Some(placed)),
+        Err(refusal) => (Err(refusal), None),
     };
     match settled {
         Ok(()) => info!(image = image.id, file = image.name, "image published"),
+        // Its file stays, and whoever sweeps goes on with it.
+        Err(refusal) if refusal.status() == Status::DatabaseAway => {
+            warn!(image = image.id, file = image.name, "the import waits for the database");
+        }
         Err(refusal) => {
             warn!(image = image.id, file = image.name, "image not imported: {refusal}");
-            files::remove(app, &image.name).await;
-            if let Err(problem) = failed(app, circumstances, image, &refusal).await {
-                error!(image = image.id, "failure not written: {problem}");
+            match failed(app, circumstances, image, &refusal).await {
+                Ok(true) => files::remove(app, &image.name).await,
+                Ok(false) => {}
+                Err(problem) => error!(image = image.id, "failure not written: {problem}"),
             }
         }
     }
@@ -269,7 +323,7 @@ async fn ready(
         .transaction("finish an import", move |tx| {
             let (circumstances, image, content) = (circumstances.clone(), image.clone(), content.clone());
             Box::pin(async move {
-                let importing = rows::image(tx, image.id).await?.is_some_and(|row| row.state == "uploading");
+                let importing = rows::image(tx, image.id).await?.is_some_and(|row| row.is_importing());
                 if !importing {
                     return Err(Refusal::new(Status::ImageNotFound));
                 }
@@ -315,23 +369,30 @@ fn remarks(file: &Examined) -> Option<String> {
     (!remarks.is_empty()).then(|| remarks.join("; "))
 }
 
-async fn failed(
+/// Writes why an import came to nothing; whether its file is nobody's now.
+pub(super) async fn failed(
     app: &App,
     circumstances: &Circumstances,
     image: &Identity,
     refusal: &Refusal,
-) -> Result<(), Refusal> {
+) -> Result<bool, Refusal> {
     let (circumstances, image) = (circumstances.clone(), image.clone());
     let (status, text) = (refusal.status(), refusal.to_string());
     app.database
         .transaction("give an import up", move |tx| {
             let (circumstances, image, text) = (circumstances.clone(), image.clone(), text.clone());
             Box::pin(async move {
+                // It was removed meanwhile, or somebody else has finished it.
+                let Some(row) = rows::image(tx, image.id).await? else { return Ok(true) };
+                if !row.is_importing() {
+                    return Ok(row.state == "fail");
+                }
                 let error = Some(i32::from(status.code()));
                 let outcome = Outcome { percentage: 0.0, error, message: Some(&text) };
                 rows::set_state(tx, image.id, "fail", outcome).await?;
                 circumstances.tell(tx, &image, &text).await?;
-                Ok::<_, Refusal>(circumstances.refused(tx, Some(&image), status).await?)
+                circumstances.refused(tx, Some(&image), status).await?;
+                Ok::<_, Refusal>(true)
             })
         })
         .await
@@ -356,58 +417,6 @@ pub(super) fn refusal(error: qvd_hypervisor::Error) -> Refusal {
 fn file_name(path: &Path) -> String {
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
     name.trim_start_matches('.').trim_end_matches(".part").to_owned()
-}
-
-/// Removes an incomplete file.
-pub(super) async fn discard(part: &Path) {
-    if let Err(error) = fs::remove_file(part).await
-        && error.kind() != ErrorKind::NotFound
-    {
-        warn!(file = %part.display(), "incomplete image not removed: {error}");
-    }
-}
-
-/// Gives up imports whose process is gone, and removes what they left.
-pub(crate) async fn sweep(app: &App) -> Result<(), Refusal> {
-    let Ok(images) = files::images(app).await else { return Ok(()) };
-    let client = app.database.client().await?;
-    for (id, name) in rows::importing(&client).await? {
-        let part = files::part(&images, &name);
-        if is_held(&part) {
-            continue;
-        }
-        warn!(image = id, file = name, "its import was interrupted");
-        discard(&part).await;
-        let message = "the API ended during the import; import the file again";
-        let outcome = Outcome {
-            percentage: 0.0,
-            error: Some(i32::from(Status::CopyFailed.code())),
-            message: Some(message),
-        };
-        rows::set_state(&client, id, "fail", outcome).await?;
-    }
-    let mut entries = fs::read_dir(&images).await.map_err(internal)?;
-    while let Some(entry) = entries.next_entry().await.map_err(internal)? {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let other = name.starts_with('.') && name.ends_with(".part") && !name.starts_with(incoming::PREFIX);
-        if other && !is_held(&entry.path()) {
-            discard(&entry.path()).await;
-        }
-    }
-    sweep_uploads(app).await
-}
-
-/// Removes uploads that nobody went on with for long.
-pub(crate) async fn sweep_uploads(app: &App) -> Result<(), Refusal> {
-    let Ok(images) = files::images(app).await else { return Ok(()) };
-    let hours: u64 = app.config.now().int("api.upload.keep").map_err(internal)?;
-    let swept = move || incoming::sweep(&images, Duration::from_secs(hours * 3600));
-    tokio::task::spawn_blocking(swept).await.map_err(internal)?.map_err(internal)
-}
-
-/// Whether a running process is writing the file.
-fn is_held(part: &PathBuf) -> bool {
-    File::open(part).is_ok_and(|file| file.try_lock().is_err())
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -19,13 +19,13 @@ use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 use tracing::{debug, warn};
 
-use super::prepare::put;
+use super::part::{is_at, put};
 use crate::caller::Caller;
 use crate::refusal::Refusal;
 use crate::session::internal;
 
 /// A sender that is silent for this long has gone; its upload can be gone on with.
-const SILENCE: Duration = Duration::from_secs(60);
+pub(super) const SILENCE: Duration = Duration::from_secs(60);
 /// Hexadecimal digits of a key, and of an id: the key, and something that cannot be guessed.
 const KEY: usize = 24;
 const ID: usize = KEY + 32;
@@ -45,6 +45,9 @@ pub(crate) struct Announced {
     pub(crate) length: u64,
     /// Its sha256, where the sender said so.
     pub(crate) sha256: Option<String>,
+    /// The image that is there already and waits for the file.
+    #[serde(default)]
+    pub(crate) image: Option<i32>,
 }
 
 /// Where the upload of a name for an OSF is.
@@ -77,6 +80,11 @@ impl Place {
         Some(Self::at(images, id.get(..KEY).filter(|_| plain)?.to_owned()))
     }
 
+    /// Of an image that waits for its file.
+    pub(crate) fn of_image(images: &Path, id: i32) -> Self {
+        Self::at(images, format!("image-{id}"))
+    }
+
     fn at(images: &Path, key: String) -> Self {
         let file = |kind: &str| images.join(format!("{PREFIX}{key}.{kind}"));
         Self { part: file("part"), about: file("json"), key }
@@ -98,6 +106,26 @@ impl Place {
         fs::metadata(&self.part).map_or(0, |meta| meta.len())
     }
 
+    /// Where its bytes are.
+    pub(super) fn part(&self) -> &Path {
+        &self.part
+    }
+
+    /// Removes it with its description, whoever is at it.
+    pub(super) fn remove(&self) {
+        for file in [&self.about, &self.part] {
+            if let Err(error) = remove(file) {
+                warn!(file = %file.display(), "incomplete image not removed: {error}");
+            }
+        }
+    }
+
+    /// How long ago something was added.
+    pub(super) fn silence(&self) -> Duration {
+        let changed = fs::metadata(&self.part).and_then(|meta| meta.modified());
+        changed.ok().and_then(|at| SystemTime::now().duration_since(at).ok()).unwrap_or_default()
+    }
+
     /// Takes the part for as long as the result lives; none while somebody else has it.
     pub(crate) fn hold(&self) -> io::Result<Option<Held>> {
         loop {
@@ -110,9 +138,7 @@ impl Place {
                 Err(TryLockError::Error(error)) => return Err(error),
             }
             // Whoever had it may have put it into its place, or removed it, meanwhile.
-            let ours = file.metadata()?;
-            let there = fs::symlink_metadata(&self.part);
-            if there.is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
+            if is_at(&file, &self.part)? {
                 return Ok(Some(Held { place: self.clone(), file }));
             }
         }
@@ -146,11 +172,13 @@ impl Held {
         fs::rename(&new, &self.place.about)
     }
 
-    /// Adds what arrives; whatever arrived before an error stays. At most `limit` bytes are there afterwards.
+    /// Adds what arrives; whatever arrived before an error stays. At most `limit` bytes are there afterwards. `told`
+    /// hears how many are.
     pub(crate) async fn append<E: std::fmt::Display>(
         &self,
         bytes: impl Stream<Item = Result<Bytes, E>>,
         limit: u64,
+        told: impl Fn(u64),
     ) -> Result<u64, Refusal> {
         let mut target = tokio::fs::File::from_std(self.file.try_clone().map_err(internal)?);
         let mut size =
@@ -175,6 +203,7 @@ impl Held {
                 break Err(not_written(&error));
             }
             size += chunk.len() as u64;
+            told(size);
         };
         // What was taken is told to the sender, so it has to be there after a crash of the machine, too.
         let kept = match target.flush().await {
@@ -193,13 +222,14 @@ impl Held {
         put(&self.place.part, target)
     }
 
+    /// Whether nobody can go on with it.
+    pub(super) fn is_nameless(&self) -> bool {
+        self.place.announced().is_none()
+    }
+
     /// Removes it with its description.
     pub(crate) fn discard(self) {
-        for file in [&self.place.about, &self.place.part] {
-            if let Err(error) = remove(file) {
-                warn!(file = %file.display(), "incomplete image not removed: {error}");
-            }
-        }
+        self.place.remove();
     }
 }
 
@@ -268,6 +298,7 @@ mod tests {
             arguments: Map::new(),
             length: 7,
             sha256: None,
+            image: None,
         }
     }
 

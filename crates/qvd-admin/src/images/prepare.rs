@@ -1,16 +1,17 @@
 //! A file that is all there, made ready to be an image: looked at, and flattened if it is that of a container.
 
-use std::fs::{self, File};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use qvd_db::placement;
 use qvd_hypervisor::storage::{self, Examined, Limits};
 use qvd_model::action::Status;
 
 use super::files;
 use super::import::{copy_refusal, refusal};
+use super::part::Part;
 use crate::app::App;
 use crate::refusal::Refusal;
 use crate::session::internal;
@@ -18,32 +19,23 @@ use crate::session::internal;
 /// A file that is an image.
 #[derive(Debug)]
 pub(super) struct Prepared {
-    pub(super) examined: Examined,
+    examined: Examined,
     /// What was made of a container image; otherwise it is the file itself.
-    made: Option<Made>,
+    made: Option<Part>,
 }
 
-/// A file that is removed unless it is put into its place. It is locked: whoever cleans up lets it be.
+/// An image that is in its place. Whoever cleans up lets it be for as long as this lives.
 #[derive(Debug)]
-struct Made {
-    path: PathBuf,
-    _lock: File,
-    placed: bool,
-}
-
-impl Drop for Made {
-    fn drop(&mut self) {
-        if !self.placed {
-            // Whoever cleans up later finds it.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
+pub(super) struct Placed {
+    pub(super) examined: Examined,
+    _made: Option<Part>,
 }
 
 /// Looks at the file `part`, whose users know it as `name`. With `sha256` it has to be the file of that checksum.
-/// `done` is told how much of a longer conversion is done.
+/// It has to be one that VMs of the flavour `osf` boot. `done` is told how much of a longer conversion is done.
 pub(super) async fn prepare(
     app: &App,
+    osf: i32,
     part: &Path,
     name: &str,
     sha256: Option<&str>,
@@ -58,7 +50,7 @@ pub(super) async fn prepare(
     if !storage::is_container_image(part).await.map_err(known)? {
         let examined = storage::verify(part).await.map_err(known)?;
         compare(&examined.image.sha256)?;
-        boots(app, &examined, name)?;
+        boots(app, osf, &examined, name).await?;
         return Ok(Prepared { examined, made: None });
     }
     if sha256.is_some() {
@@ -66,10 +58,8 @@ pub(super) async fn prepare(
     }
     let images = files::images(app).await?;
     let path = files::part(&images, &format!("flat-{:016x}", rand::random::<u64>()));
-    let out = File::create_new(&path).map_err(|error| copy_refusal(name, &error))?;
-    let lock = out.try_clone().map_err(|error| copy_refusal(name, &error))?;
-    lock.try_lock().map_err(internal)?;
-    let made = Made { path, _lock: lock, placed: false };
+    let made = Part::create(path).map_err(|error| copy_refusal(name, &error))?;
+    let out = made.file().map_err(|error| copy_refusal(name, &error))?;
     let stopped = Arc::new(AtomicBool::new(false));
     let mut flattening =
         std::pin::pin!(storage::flatten(part, out, Limits::default(), stopped.clone(), done));
@@ -81,14 +71,18 @@ pub(super) async fn prepare(
         }
     };
     flattened.map_err(known)?;
-    let examined = storage::verify(&made.path).await.map_err(known)?;
-    boots(app, &examined, name)?;
+    let examined = storage::verify(made.path()).await.map_err(known)?;
+    boots(app, osf, &examined, name).await?;
     Ok(Prepared { examined, made: Some(made) })
 }
 
-/// Whether the hypervisor of the installation boots it.
-fn boots(app: &App, examined: &Examined, name: &str) -> Result<(), Refusal> {
-    let hypervisor = app.config.now().text("vm.hypervisor").map_err(internal)?;
+/// Whether the hypervisor of the flavour boots it.
+async fn boots(app: &App, osf: i32, examined: &Examined, name: &str) -> Result<(), Refusal> {
+    let own = placement::hypervisor_of(&app.database.client().await?, osf).await?;
+    let (hypervisor, whose) = match own {
+        Some(hypervisor) => (hypervisor, "of its OSF "),
+        None => (app.config.now().text("vm.hypervisor").map_err(internal)?, ""),
+    };
     let format = examined.image.kind.as_str();
     let problem = match (hypervisor.as_str(), &examined.root) {
         ("lxc", None) => {
@@ -98,7 +92,7 @@ fn boots(app: &App, examined: &Examined, name: &str) -> Result<(), Refusal> {
         _ => return Ok(()),
     };
     Err(Refusal::about(Status::NotAnImage, name)
-        .because(format!("{problem} (vm.hypervisor is {hypervisor})")))
+        .because(format!("{problem} (vm.hypervisor {whose}is {hypervisor})")))
 }
 
 impl Prepared {
@@ -112,24 +106,19 @@ impl Prepared {
         mut self,
         target: &Path,
         place: impl FnOnce(&Path) -> io::Result<()>,
-    ) -> io::Result<Examined> {
+    ) -> io::Result<Placed> {
         match &mut self.made {
             None => place(target)?,
-            Some(made) => {
-                put(&made.path, target)?;
-                made.placed = true;
-            }
+            Some(made) => made.place(target)?,
         }
-        Ok(self.examined)
+        Ok(Placed { examined: self.examined, _made: self.made })
     }
 }
 
-/// Renames a file that is on the disk, so that it is there after a crash of the machine, too.
-pub(super) fn put(part: &Path, target: &Path) -> io::Result<()> {
-    fs::rename(part, target)?;
-    match target.parent() {
-        Some(directory) => File::open(directory)?.sync_all(),
-        None => Ok(()),
+impl Placed {
+    /// An image that was found in its place.
+    pub(super) const fn found(examined: Examined) -> Self {
+        Self { examined, _made: None }
     }
 }
 

@@ -30,7 +30,7 @@ pub(crate) async fn list(app: &App) -> Result<Reply, Refusal> {
 }
 
 /// The file that a request names: by its name, or by its path below the staging directory.
-pub(super) async fn find(app: &App, given: &str) -> Result<(PathBuf, String), Refusal> {
+pub(crate) async fn find(app: &App, given: &str) -> Result<(PathBuf, String), Refusal> {
     let staging = files::staging(app).await?;
     let name = name_in(&staging, given)?;
     let path = staging.join(&name);

@@ -45,7 +45,11 @@ impl Subject {
 }
 
 /// Writes a refusal to the log.
-async fn logged<T>(app: &App, request: &Request, outcome: Result<T, Refusal>) -> Result<T, Refusal> {
+pub(super) async fn logged<T>(
+    app: &App,
+    request: &Request,
+    outcome: Result<T, Refusal>,
+) -> Result<T, Refusal> {
     if let Err(refusal) = &outcome {
         crate::execute::log_failure(app, request, refusal).await?;
     }
@@ -63,7 +67,7 @@ pub(crate) async fn receive(
         let Subject { name, place, limit } = Subject::of(app, &request).await?;
         let held = hold(&place, &name)?;
         held.begin(None).map_err(internal)?;
-        match held.append(file, limit).await {
+        match held.append(file, limit, |_| ()).await {
             Ok(_) => Ok((held, name)),
             Err(refusal) => {
                 held.discard();
@@ -85,28 +89,21 @@ pub(crate) async fn begin(
     sha256: Option<String>,
 ) -> Result<(Announced, u64, bool), Refusal> {
     let begun = async {
-        let Subject { name, place, limit } = Subject::of(app, request).await?;
-        if length > limit {
-            return Err(Refusal::new(Status::TooLarge)
-                .because(format!("at most {} MB (api.upload.max)", limit >> 20)));
-        }
-        if length == 0 {
-            return Err(Refusal::about(Status::NotAnImage, name).because("it is empty"));
-        }
+        let Subject { name, place, .. } = Subject::of(app, request).await?;
+        check_length(app, &name, length)?;
         let administrator = request.circumstances.caller.id;
-        let announced = Announced { id: place.fresh_id(), administrator, arguments, length, sha256 };
+        let announced =
+            Announced { id: place.fresh_id(), administrator, arguments, length, sha256, image: None };
         let held = hold(&place, &name)?;
         let there = held.received().map_err(internal)?;
         if let Some(known) = place.announced().filter(|known| known.is_same(&announced) && there <= length) {
             return Ok((known, there, true));
         }
-        let room = files::room(held.part())?.saturating_add(there);
-        if room < length {
+        if let Err(refusal) = files::check_room(held.part(), &name, length.saturating_sub(there)) {
             if place.announced().is_none() {
                 held.discard();
             }
-            return Err(Refusal::about(Status::NoSpace, name)
-                .because(format!("{length} bytes are needed in the images directory, and {room} are free")));
+            return Err(refusal);
         }
         held.begin(Some(&announced)).map_err(|error| super::incoming::not_written(&error))?;
         Ok((announced, 0, false))
@@ -137,7 +134,7 @@ pub(crate) async fn go_on<E: std::fmt::Display>(
     if offset != there {
         return Err(Refusal::new(Status::WrongOffset).because(format!("byte {there} is next")));
     }
-    let there = held.append(bytes, announced.length).await?;
+    let there = held.append(bytes, announced.length, |_| ()).await?;
     if there < announced.length {
         return Ok(Progress::Partial(there));
     }
@@ -160,11 +157,15 @@ async fn finish(
 ) -> Result<Reply, Refusal> {
     let inner = app.clone();
     let work = app.tasks.spawn(async move {
-        let checked = prepare(&inner, held.part(), &name, sha256.as_deref(), |_| ()).await;
+        let osf = osf_of(&inner, &request).await?;
+        let checked = prepare(&inner, osf, held.part(), &name, sha256.as_deref(), |_| ()).await;
         match logged(&inner, &request, checked).await {
             Ok(checked) => import::from_upload(&inner, request, held, &name, checked).await,
             Err(refusal) => {
-                held.discard();
+                // Where room is made it need not be sent again.
+                if refusal.status() != Status::NoSpace || held.is_nameless() {
+                    held.discard();
+                }
                 Err(refusal)
             }
         }
@@ -172,7 +173,19 @@ async fn finish(
     work.await.map_err(internal)?
 }
 
-fn hold(place: &Place, name: &str) -> Result<Held, Refusal> {
+/// Refuses what is too long, or nothing.
+pub(super) fn check_length(app: &App, name: &str, length: u64) -> Result<(), Refusal> {
+    let limit: u64 = app.config.now().int("api.upload.max").map_err(internal)?;
+    if length > limit << 20 {
+        return Err(Refusal::new(Status::TooLarge).because(format!("at most {limit} MB (api.upload.max)")));
+    }
+    if length == 0 {
+        return Err(Refusal::about(Status::NotAnImage, name).because("it is empty"));
+    }
+    Ok(())
+}
+
+pub(super) fn hold(place: &Place, name: &str) -> Result<Held, Refusal> {
     let held = place.hold().map_err(|error| super::incoming::not_written(&error))?;
     held.ok_or_else(|| {
         Refusal::about(Status::UploadBusy, name)

@@ -117,7 +117,7 @@ impl Installation {
             let fields = "state,percentage,error_code,status_message,sha256,disk_image";
             let rows = self.rows(&["di", "get", fields]).await;
             let newest = rows.last().unwrap();
-            if newest["state"] != "uploading" {
+            if !["uploading", "verifying"].contains(&newest["state"].as_str().unwrap()) {
                 return newest.clone();
             }
             tokio::task::yield_now().await;

@@ -190,5 +190,14 @@ async fn what_is_in_a_file_is_known_and_has_to_boot() {
     assert_eq!(code(new("disk_image=good.zip").await), 9001);
     new("disk_image=disk.tar.gz").await.unwrap();
     assert_eq!(it.rows(&["di", "state=published", "get", "format"]).await[1]["format"], "qcow2");
+    // An OSF may have its own.
+    for command in ["new key=vm.hypervisor,tenant=default", "vm.hypervisor assign osf"] {
+        let words: Vec<&str> = ["property"].into_iter().chain(command.split(' ')).collect();
+        it.qa4(&words).await.unwrap();
+    }
+    it.qa4(&["osf", "office", "set", "vm.hypervisor=lxc"]).await.unwrap();
+    new("disk_image=good.zip").await.unwrap();
+    let refused = new("disk_image=disk.tar.gz").await.unwrap_err().to_string();
+    assert!(refused.contains("vm.hypervisor of its OSF is lxc"), "{refused}");
     it.stop().await;
 }

@@ -15,6 +15,7 @@ mod changes;
 mod codes;
 mod console;
 mod containers;
+mod deliveries;
 mod downloads;
 mod examples;
 mod files;

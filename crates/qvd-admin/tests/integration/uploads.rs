@@ -12,10 +12,10 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use crate::images::files_in;
 use crate::{Installation, image_file};
 
-const PIECE: (&str, &str) = ("content-type", "application/offset+octet-stream");
+pub const PIECE: (&str, &str) = ("content-type", "application/offset+octet-stream");
 
 /// An uncompressed image of about this many bytes.
-fn large_image(path: &Path, size: usize) -> Vec<u8> {
+pub fn large_image(path: &Path, size: usize) -> Vec<u8> {
     let mut archive = tar::Builder::new(Vec::new());
     let mut state = 1_u32;
     let content: Vec<u8> = std::iter::repeat_with(|| {
@@ -34,7 +34,7 @@ fn large_image(path: &Path, size: usize) -> Vec<u8> {
     bytes
 }
 
-fn sha256(bytes: &[u8]) -> String {
+pub fn sha256(bytes: &[u8]) -> String {
     use sha2::Digest;
     sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -56,7 +56,7 @@ impl Installation {
     }
 
     /// Sends the beginning of a request that says it is `length` bytes long.
-    async fn unfinished(&self, head: &str, length: usize, bytes: &[u8]) -> UnixStream {
+    pub async fn unfinished(&self, head: &str, length: usize, bytes: &[u8]) -> UnixStream {
         let mut stream = UnixStream::connect(self.path("api.sock")).await.unwrap();
         let head = format!("{head}\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n");
         stream.write_all(head.as_bytes()).await.unwrap();
@@ -234,10 +234,10 @@ async fn two_cannot_send_one_name_at_once() {
 }
 
 /// A small file system, gone with the test.
-struct Small<'a>(&'a Path);
+pub struct Small<'a>(&'a Path);
 
 impl<'a> Small<'a> {
-    fn at(path: &'a Path) -> Self {
+    pub fn at(path: &'a Path) -> Self {
         use nix::mount::{MsFlags, mount};
         mount(Some("tmpfs"), path, Some("tmpfs"), MsFlags::empty(), Some("size=4m")).unwrap();
         Self(path)

@@ -41,6 +41,13 @@ const STATE: Sql = Sql::new(
      state_ts = extract(epoch FROM now())::integer, percentage = $3, error_code = $4, status_message = $5 \
      WHERE di_id = $1",
 );
+const MOVE: Sql = Sql::new(
+    "let the import go on",
+    "UPDATE di_runtimes SET state = $2::text::di_generation_state_enum, state_ts = extract(epoch FROM now())::integer, \
+     error_code = $3, status_message = $4 WHERE di_id = $1 \
+     AND state IN ('uploading', 'upload_stalled', 'verifying') \
+     AND (state::text, error_code, status_message) IS DISTINCT FROM ($2, $3, $4)",
+);
 const PROGRESS: Sql = Sql::new(
     "set the progress of the import",
     "UPDATE di_runtimes SET percentage = $2, elapsed_time = $3 WHERE di_id = $1",
@@ -65,7 +72,8 @@ const HEIR: Sql = Sql::new(
 );
 const IMPORTING: Sql = Sql::new(
     "read the imports that are under way",
-    "SELECT dis.id, dis.path FROM dis JOIN di_runtimes AS r ON r.di_id = dis.id WHERE r.state = 'uploading'",
+    "SELECT dis.id, dis.osf_id, dis.path, r.state::text AS state FROM dis JOIN di_runtimes AS r ON r.di_id = dis.id \
+     WHERE r.state IN ('uploading', 'upload_stalled', 'verifying') ORDER BY dis.id",
 );
 
 pub(crate) const ALL: &[Sql] = &[
@@ -79,6 +87,7 @@ pub(crate) const ALL: &[Sql] = &[
     CONSOLIDATE,
     HOLDERS,
     STATE,
+    MOVE,
     PROGRESS,
     FILE,
     CONTENT,
@@ -102,6 +111,13 @@ pub struct Image {
     pub expiration_soft: Option<i32>,
     /// Seconds until VMs are restarted after its publication.
     pub expiration_hard: Option<i32>,
+}
+
+impl Image {
+    /// Whether its file is still on its way.
+    pub fn is_importing(&self) -> bool {
+        ["uploading", "upload_stalled", "verifying"].contains(&self.state.as_str())
+    }
 }
 
 /// Reads an image, locked until the end of the transaction.
@@ -183,6 +199,17 @@ pub async fn set_state(
     STATE.execute(session, &parameters).await.map(drop)
 }
 
+/// Sets how an import that is under way goes on: `uploading`, `upload_stalled` or `verifying`, the second with why.
+pub async fn set_import(
+    session: &impl Session,
+    di: i32,
+    state: &str,
+    error: Option<i32>,
+    message: Option<&str>,
+) -> Result<(), Error> {
+    MOVE.execute(session, &[&di, &state, &error, &message]).await.map(drop)
+}
+
 /// Sets how much of an import is done, and how many seconds it has taken.
 pub async fn set_progress(session: &impl Session, di: i32, done: f32, seconds: i32) -> Result<(), Error> {
     PROGRESS.execute(session, &[&di, &done, &seconds]).await.map(drop)
@@ -232,8 +259,30 @@ pub async fn heir(session: &impl Session, osf: i32, di: i32) -> Result<Option<i3
     HEIR.column(&HEIR.query_one(session, &[&osf, &di]).await?, "id")
 }
 
+/// An image whose file is not in its place, as far as its row says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Importing {
+    /// Its number.
+    pub id: i32,
+    /// Its flavour.
+    pub osf: i32,
+    /// Its file.
+    pub path: String,
+    /// How far it is.
+    pub state: String,
+}
+
 /// Images that somebody imports, or that somebody imported who is gone.
-pub async fn importing(session: &impl Session) -> Result<Vec<(i32, String)>, Error> {
+pub async fn importing(session: &impl Session) -> Result<Vec<Importing>, Error> {
     let rows = IMPORTING.query(session, &[]).await?;
-    rows.iter().map(|row| Ok((IMPORTING.column(row, "id")?, IMPORTING.column(row, "path")?))).collect()
+    rows.iter()
+        .map(|row| {
+            Ok(Importing {
+                id: IMPORTING.column(row, "id")?,
+                osf: IMPORTING.column(row, "osf_id")?,
+                path: IMPORTING.column(row, "path")?,
+                state: IMPORTING.column(row, "state")?,
+            })
+        })
+        .collect()
 }

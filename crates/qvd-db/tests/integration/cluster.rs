@@ -275,6 +275,22 @@ async fn suspect_hosts_get_no_vms_and_the_refusal_says_why() {
 }
 
 #[tokio::test]
+async fn an_osf_may_name_another_hypervisor() {
+    let farm = Farm::new("hypervisors").await;
+    let b = farm.nodes[1].host;
+    farm.run(
+        "INSERT INTO properties_list (id, key, tenant_id) VALUES (1, 'vm.hypervisor', 1);
+         INSERT INTO qvd_object_properties_list (id, property_id, qvd_object) VALUES (1, 1, 'osf');
+         INSERT INTO osf_properties (osf_id, property_id, value) VALUES (1, 1, 'kvm')",
+    )
+    .await;
+    let refusal = farm.start(1).await.unwrap_err().to_string();
+    assert!(refusal.contains("kvm"), "{refusal}");
+    farm.run(&format!("UPDATE host_runtimes SET hypervisors = 'lxc, kvm' WHERE host_id = {b}")).await;
+    assert_eq!(farm.start(1).await.unwrap(), b);
+}
+
+#[tokio::test]
 async fn a_host_that_is_off_is_given_up_by_hand() {
     let farm = Farm::new("by_hand").await;
     let a = farm.nodes[0].host;

@@ -5,11 +5,12 @@
 
 mod changes;
 mod cursor;
+mod images;
+mod logins;
 pub(crate) mod openapi;
 pub(super) mod problem;
 mod question;
 mod reply;
-mod session;
 
 use std::sync::Arc;
 
@@ -24,6 +25,7 @@ use super::{Call, admit_bound, body_of, cookie, execute, origin};
 use crate::app::App;
 use crate::execute::{Precondition, precondition};
 use crate::refusal::{Doing, Refusal};
+use crate::session;
 use question::Question;
 
 /// Where the resources are.
@@ -32,11 +34,9 @@ const BASE: &str = "/api/v2";
 /// The routes.
 pub(super) fn router() -> Router<Arc<App>> {
     Router::new()
-        .route(
-            "/api/v2/session",
-            post(session::open).merge(delete(session::close)).fallback(session::neither),
-        )
+        .route("/api/v2/session", post(logins::open).merge(delete(logins::close)).fallback(logins::neither))
         .route("/api/v2/changes", get(changes::open))
+        .route("/api/v2/images/{id}/file", get(images::tell).patch(images::add).fallback(images::neither))
         .route("/api/v2/openapi.json", get(openapi::serve))
         .route("/api/v2/{*path}", any(dispatch))
 }
@@ -60,13 +60,22 @@ async fn answer(app: &Arc<App>, request: HttpRequest) -> Result<Response, Refusa
     };
     let (parts, body) = request.into_parts();
     let body = body_of(body).await?;
-    let question = Question::read(operation, id, &parts, &body)?;
+    let Question { envelope, offer } = Question::read(operation, id, &parts, &body)?;
+    let arguments = offer.as_ref().map(|_| envelope.arguments.clone()).unwrap_or_default();
     let call = Call {
-        envelope: question.envelope,
+        envelope,
         cookie: cookie(&parts.headers),
         origin: origin(&parts.headers, &parts.extensions),
         method: parts.method,
         live: false,
+    };
+    let offer = match offer {
+        Some(Err(refusal)) => {
+            // Whoever is not logged in learns only that.
+            session::recognize(app, &call.envelope, call.cookie.as_deref(), &call.origin).await?;
+            return Err(refusal);
+        }
+        offer => offer.transpose()?,
     };
     let bound = condition(operation, &parts.headers)?;
     let (request, session) = admit_bound(app, &call, Some(operation.action), bound).await?;
@@ -78,7 +87,10 @@ async fn answer(app: &Arc<App>, request: HttpRequest) -> Result<Response, Refusa
         }
         _ => None,
     };
-    let outcome = execute::execute(app, request.clone()).await?;
+    let outcome = match offer {
+        Some(offer) => offer.make(app, request.clone(), arguments).await?,
+        None => execute::execute(app, request.clone()).await?,
+    };
     let mut response = reply::respond(operation, id, &request.checked, &parts.uri, outcome)?;
     if let Some(tag) = tag.and_then(|tag| HeaderValue::from_str(&format!("\"{tag}\"")).ok()) {
         response.headers_mut().insert(header::ETAG, tag);

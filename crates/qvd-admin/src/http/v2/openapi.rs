@@ -32,7 +32,7 @@ pub fn document() -> Value {
     for operation in OPERATIONS.iter() {
         add(&operation.path, operation.method, described(operation));
     }
-    for (path, method, operation) in besides() {
+    for (path, method, operation) in besides().into_iter().chain(super::images::operations()) {
         add(path, method, operation);
     }
     json!({
@@ -177,7 +177,7 @@ fn responses(operation: &Operation) -> Map<String, Value> {
         bad.push(412);
     }
     if action.object == Object::Di && changes {
-        bad.push(507);
+        bad.extend([502, 507]);
     }
     bad.sort_unstable();
     let mut all = problems(&bad);
@@ -345,7 +345,11 @@ fn schemas() -> Map<String, Value> {
         }
         if has(Verb::Create) || has(Verb::CreateOrUpdate) {
             let verb = if has(Verb::Create) { Verb::Create } else { Verb::CreateOrUpdate };
-            all.insert(format!("{object}.new"), creation(entity, verb));
+            let mut schema = creation(entity, verb);
+            if *object == Object::Di {
+                super::images::describe(&mut schema);
+            }
+            all.insert(format!("{object}.new"), schema);
         }
         if has(Verb::Update) {
             let given = entity.fields.iter().filter(|field| field.update.is_some());

@@ -9,11 +9,12 @@
 
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
-use qvd_model::action::{Method, Operation, Status, Target, Verb};
+use qvd_model::action::{Method, Object, Operation, Status, Target, Verb};
 use serde_json::{Map, Value, json};
 
 use super::super::parameters;
 use super::cursor::Cursor;
+use super::images::Offer;
 use crate::envelope::{Envelope, Pages};
 use crate::refusal::Refusal;
 
@@ -32,6 +33,8 @@ pub(super) const COMPARISONS: [(&str, &str); 6] =
 /// What is asked.
 pub(super) struct Question {
     pub(super) envelope: Envelope,
+    /// The file of a new image, or why it cannot be one.
+    pub(super) offer: Option<Result<Offer, Refusal>>,
 }
 
 impl Question {
@@ -44,6 +47,11 @@ impl Question {
         let mut envelope = Envelope { offset: 1, ..Envelope::default() };
         envelope.source = source(&parts.headers);
         envelope.arguments = arguments(operation, &parts.headers, body)?;
+        let offer = if (operation.action.object, operation.action.verb) == (Object::Di, Verb::Create) {
+            Some(Offer::take(&mut envelope.arguments))
+        } else {
+            None
+        };
         let parameters = parameters(&parts.uri, &[]);
         let mut filters = Vec::new();
         if let Some(id) = id {
@@ -75,7 +83,7 @@ impl Question {
         if operation.action.verb == Verb::List {
             page.finish(operation, &mut envelope)?;
         }
-        Ok(Self { envelope })
+        Ok(Self { envelope, offer })
     }
 }
 
@@ -206,7 +214,7 @@ fn default_order(operation: &Operation) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use qvd_model::action::{Object, entity};
+    use qvd_model::action::entity;
 
     use super::*;
 
