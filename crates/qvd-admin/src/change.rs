@@ -3,9 +3,10 @@
 use qvd_db::admin::state;
 use qvd_db::{Error, Session};
 use qvd_model::action::Object;
+use qvd_model::config::masked;
 use serde_json::{Map, Value};
 
-use crate::record::{bounded, masked};
+use crate::record::bounded;
 
 /// The values of an object at one moment, secrets and all.
 pub(crate) type State = Map<String, Value>;
@@ -71,6 +72,7 @@ fn difference(mut before: State, mut after: State) -> (State, State) {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use qvd_model::config::MASK;
     use serde_json::json;
 
     use super::*;
@@ -88,11 +90,10 @@ mod tests {
             ),
         );
         let parsed = |text: &Option<String>| serde_json::from_str::<Value>(text.as_deref().unwrap()).unwrap();
-        let mask = crate::record::MASK;
-        assert_eq!(parsed(&change.before), json!({"password": mask, "properties": {"y": "2"}}));
+        assert_eq!(parsed(&change.before), json!({"password": MASK, "properties": {"y": "2"}}));
         assert_eq!(
             parsed(&change.after),
-            json!({"note": "n", "password": mask, "properties": {"api.secret": mask}})
+            json!({"note": "n", "password": MASK, "properties": {"api.secret": MASK}})
         );
     }
 

@@ -6,9 +6,10 @@
 use qvd_auth::normalize;
 use qvd_db::admin::select::Scope;
 use qvd_model::action::{
-    Access, Action, Change, Entity, Field, Kind, Nested, Object, Show, Status, Tenancy, Verb, entity,
+    Access, Action, Change, Entity, Field, Kind, Nested, Object, PROPERTY_VALUE, Show, Status, Tenancy, Verb,
+    entity, typed,
 };
-use qvd_model::filter::{Filter, Operand, Scalar, json};
+use qvd_model::filter::{Filter, json};
 use serde_json::Value;
 
 use crate::caller::Caller;
@@ -212,56 +213,14 @@ fn filter(
     {
         return Err(Refusal::about(Status::MissingFilter, *first));
     }
-    typed(parsed, entity, rules)
-}
-
-/// Brings every value into the form that the database is given.
-fn typed(filter: Filter, entity: &Entity, rules: &Rules) -> Result<Filter, Refusal> {
-    let each = |members: Vec<Filter>| {
-        members.into_iter().map(|m| typed(m, entity, rules)).collect::<Result<Vec<_>, _>>()
-    };
-    Ok(match filter {
-        Filter::And(members) => Filter::And(each(members)?),
-        Filter::Or(members) => Filter::Or(each(members)?),
-        Filter::Not(inner) => Filter::Not(Box::new(typed(*inner, entity, rules)?)),
-        Filter::Test(mut test) => {
-            // What is not a field is a custom property: a text.
-            let kind = entity.field(&test.field).map_or(PROPERTY_VALUE, |f| f.kind);
-            let kind = match test.operator {
-                // A pattern is text, whatever it is compared with.
-                qvd_model::filter::Operator::Like if matches!(kind, Kind::Login(_)) => Kind::Login(4096),
-                qvd_model::filter::Operator::Like => Kind::Text(4096),
-                // A state that does not exist has no rows; it is not an error to ask for it.
-                _ if matches!(kind, Kind::Word(_) | Kind::Address) => Kind::Text(4096),
-                _ => kind,
-            };
-            let value = |text: String| {
-                let text = match kind {
-                    Kind::Login(_) => normalize(&text, rules.case_sensitive),
-                    _ => text,
-                };
-                kind.canonical(&text).map_err(|e| {
-                    Refusal::about(Status::WrongFilterValue, e.value.clone()).because(e.to_string())
-                })
-            };
-            let scalar = |scalar: Scalar| scalar.map(value).transpose();
-            test.operand = match test.operand {
-                Operand::One(one) => Operand::One(scalar(one)?),
-                Operand::Many(many) => Operand::Many(many.into_iter().map(scalar).collect::<Result<_, _>>()?),
-                Operand::Range(from, to) => Operand::Range(value(from)?, value(to)?),
-            };
-            Filter::Test(test)
-        }
-    })
+    typed(parsed, entity, &|login| normalize(login, rules.case_sensitive))
+        .map_err(|e| Refusal::about(Status::WrongFilterValue, e.value.clone()).because(e.to_string()))
 }
 
 type Values = Vec<(&'static Field, Option<String>)>;
 type Named = Vec<(&'static Field, String)>;
 type Operations = Vec<(&'static Nested, Vec<String>)>;
 type Properties = Vec<(String, Option<String>)>;
-
-/// The type of the values of custom properties.
-const PROPERTY_VALUE: Kind = Kind::Text(32768);
 
 /// The arguments of a request.
 #[derive(Default)]

@@ -5,7 +5,7 @@ use qvd_db::admin::select::Identity;
 use qvd_db::events::{self, Event};
 use qvd_db::{Error, Session};
 use qvd_model::action::{Action, Object, Status};
-use qvd_model::config;
+use qvd_model::config::masked;
 use qvd_model::event::ObjectKind;
 use serde_json::{Map, Value, json};
 
@@ -174,24 +174,6 @@ pub(crate) const fn event_kind(object: Object) -> Option<ObjectKind> {
     }
 }
 
-/// Puts asterisks in place of what must not be read in the log: members whose names say that they are secret, and
-/// the value of a secret setting.
-pub(crate) fn masked(value: &Value) -> Value {
-    match value {
-        Value::Object(members) => {
-            let secret_setting = members.get("key").and_then(Value::as_str).is_some_and(config::is_secret);
-            let mask = |name: &str| config::is_secret(name) || (secret_setting && name == "value");
-            let members = members
-                .iter()
-                .map(|(name, v)| (name.clone(), if mask(name) { json!(MASK) } else { masked(v) }));
-            Value::Object(members.collect())
-        }
-        Value::Array(values) => Value::Array(values.iter().map(masked).collect()),
-        Value::String(text) if text.contains("PRIVATE KEY-----") => json!(MASK),
-        other => other.clone(),
-    }
-}
-
 /// Texts that are longer are not kept: a change of many objects writes them once for each.
 const MAX_TEXT: usize = 64 << 10;
 
@@ -201,26 +183,4 @@ pub(crate) fn bounded(text: String) -> String {
         return text;
     }
     json!({ "left_out": format!("{} bytes", text.len()) }).to_string()
-}
-
-/// What stands for a secret.
-pub(crate) const MASK: &str = "**********";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn secrets_are_masked_wherever_they_are() {
-        let arguments = json!({
-            "name": "x", "password": "p", "nested": [{"api_token": "t", "n": 1}],
-            "setting": {"key": "auth.ldap.bindpass", "value": "v"},
-            "key": "-----BEGIN PRIVATE KEY-----\nsecret\n-----END PRIVATE KEY-----",
-        });
-        let masked = masked(&arguments).to_string();
-        for secret in ["\"p\"", "\"t\"", "\"v\"", "BEGIN"] {
-            assert!(!masked.contains(secret), "{masked}");
-        }
-        assert!(masked.contains("\"x\"") && masked.contains("\"n\":1"));
-    }
 }

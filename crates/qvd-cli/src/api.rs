@@ -7,6 +7,7 @@ use std::time::Duration;
 use hyper::Method;
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use qvd_model::action::{Object, Status, Verb, action_for};
+use qvd_model::config::{MASK, masked};
 use qvd_model::filter::{Filter, json};
 use serde_json::{Map, Value, json};
 
@@ -133,6 +134,9 @@ impl Api {
 
     async fn exchange(&mut self, path: &str, envelope: &Map<String, Value>) -> Result<Answer, Error> {
         let body = serde_json::to_vec(envelope).map_err(|e| Error::Usage(e.to_string()))?;
+        if self.settings.traced {
+            trace(path, envelope);
+        }
         let body = whole(body);
         let headers = &[];
         self.request(Method::POST, path, "application/json", headers, body, Duration::ZERO).await?.1
@@ -329,6 +333,16 @@ impl Call {
         let fields = fields.iter().map(|f| (*f).to_owned()).collect();
         Ok(Self { filter, fields, ..Self::new(object, Verb::List)? })
     }
+}
+
+/// Tells what is sent, without secrets.
+fn trace(path: &str, envelope: &Map<String, Value>) {
+    let mut shown = envelope.clone();
+    // A code of the second factor is one as well, and its name does not say so.
+    if let Some(code) = shown.get_mut("code") {
+        *code = json!(MASK);
+    }
+    eprintln!("qa4: POST {path} {}", masked(&Value::Object(shown)));
 }
 
 fn setup() -> Call {

@@ -253,7 +253,7 @@ Options
       --server-side     config ssl: the files are on the server
       --strict          no tolerance for slips, or for objects already as wanted
   -q, --quiet           no remarks on standard error
-  -v, --verbose         tell where the settings come from
+  -v, --verbose         tell where the settings come from, and what is sent
       --timeout TIME    how long an answer may take: seconds, or 5m, 2h
       --file SCRIPT     commands from a file; - is standard input
       --keep-going      go on after a command of the script that failed

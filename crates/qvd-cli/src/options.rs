@@ -89,7 +89,7 @@ pub struct Options {
     /// No remarks on standard error.
     #[arg(short, long)]
     pub quiet: bool,
-    /// Tells where the settings come from.
+    /// Tells where the settings come from, and what is sent.
     #[arg(short, long)]
     pub verbose: bool,
     /// How long an answer, or what is waited for, may take: seconds, or 5m, 2h.
@@ -189,6 +189,8 @@ pub struct Settings {
     pub history_file: Option<PathBuf>,
     /// The program that shows listings longer than a page.
     pub pager: Option<String>,
+    /// What is sent is told.
+    pub traced: bool,
     /// A removal of more objects than this is confirmed where somebody can be asked.
     pub many: usize,
 }
@@ -273,6 +275,7 @@ impl Settings {
             timeout: options.timeout,
             session_file: home.as_ref().map(|h| h.join(".qvd/qa.session")),
             history_file: home.map(|h| h.join(".qvd/qa.history")),
+            traced: options.verbose,
             pager: environment("PAGER").filter(|p| !p.is_empty()),
             many: match file("confirm.threshold")? {
                 None => 20,

@@ -27,9 +27,13 @@ const ABORT: Sql = Sql::new(
     "tell the session to end its connection",
     "UPDATE vm_runtimes SET user_cmd = 'abort' WHERE vm_id = $1",
 );
+const BLOCK: Sql = Sql::new(
+    "block the host",
+    "UPDATE host_runtimes SET blocked = $2 FROM hosts WHERE hosts.id = host_id AND host_id = $1 RETURNING hosts.name",
+);
 const NOTIFY: Sql = Sql::new("notify", "SELECT pg_notify($1, '')");
 
-pub(crate) const ALL: &[Sql] = &[STATE, STOP, REVOKE, ABORT, NOTIFY];
+pub(crate) const ALL: &[Sql] = &[STATE, STOP, REVOKE, ABORT, BLOCK, NOTIFY];
 
 /// Why a command was not given.
 #[derive(Debug, thiserror::Error)]
@@ -146,6 +150,22 @@ pub async fn disconnect_in(session: &impl Session, actor: &Actor, vm: VmId) -> R
     };
     events::record(session, actor, event).await?;
     Ok(())
+}
+
+/// Lets a host take neither connections nor VMs, or again; `false` if it is not there.
+pub async fn block_host_in(
+    session: &impl Session,
+    actor: &Actor,
+    host: HostId,
+    blocked: bool,
+) -> Result<bool, Error> {
+    let Some(row) = BLOCK.query_opt(session, &[&host.0, &blocked]).await? else { return Ok(false) };
+    let name: String = BLOCK.column(&row, "name")?;
+    let text = if blocked { "blocked" } else { "unblocked" };
+    let event =
+        Event { kind: ObjectKind::Host, id: host.0, name: &name, from: None, to: None, code: text, text };
+    events::record(session, actor, event).await?;
+    Ok(true)
 }
 
 /// Notifies a channel when the caller's transaction commits.

@@ -141,6 +141,136 @@ async fn the_examples_of_the_manual() {
     it.stop().await;
 }
 
+/// VMs `a` and `b` of the user `ann`, and a host.
+async fn with_two_vms(it: &Installation, qa: &Qa<'_>) {
+    for words in [
+        &["osf", "add", "name=o"][..],
+        &["user", "add", "login=ann", "password=x"],
+        &["vm", "add", "name=a", "user=ann", "osf=o"],
+        &["vm", "add", "name=b", "user=ann", "osf=o"],
+    ] {
+        assert_eq!(qa.run(words).exit, 0, "{words:?}");
+    }
+    it.running_host("node1", "10.3.15.9").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn counters_heartbeats_and_what_is_strict() {
+    let it = Installation::start("legacy_counters").await;
+    let qa = Qa(&it);
+    with_two_vms(&it, &qa).await;
+    it.sql(
+        "UPDATE host_runtimes SET ok_ts = now() - interval '3 minutes', usable_ram = 4000, usable_cpu = 2500.5;
+         UPDATE host_counters SET http_requests = 7, auth_attempts = 6, auth_ok = 5, nx_attempts = 4, nx_ok = 3,
+             short_sessions = 2;
+         UPDATE vm_counters SET run_attempts = 3, run_ok = 2 WHERE vm_id = (SELECT id FROM vms WHERE name = 'a');
+         UPDATE vm_runtimes SET vm_state = 'running', blocked = true, real_user_id = (SELECT id FROM users)
+             WHERE vm_id = (SELECT id FROM vms WHERE name = 'a')",
+    )
+    .await;
+    qa.prints(
+        &["host", "counters"],
+        "Id    Name  HTTP Requests Auth attempts Auth OK NX attempts NX OK Short sessions\n\
+         --------------------------------------------------------------------------------\n\
+         10000 node1             7             6       5           4     3              2\n",
+    );
+    qa.prints(
+        &["vm", "counters"],
+        "Machines: 2\nRunning: 1\nBlocked: 1\n\n\
+         Id    Name Run attempts Run OK\n------------------------------\n\
+         10000 a               3      2\n10001 b               0      0\n",
+    );
+    qa.prints(&["vm", "counters", "-q", "-f", "name=a"], "10000 a 3 2\n");
+    let hosts = qa.run(&["host", "list", "-q"]);
+    assert!(hosts.out.starts_with("10000 node1 10.3.15.9 00:03:0"), "{hosts:?}");
+    assert!(hosts.out.contains(" 4000 2500.5 "), "{hosts:?}");
+    let vms = qa.run(&["vm", "list", "-q", "-f", "vm_state=running"]);
+    assert!(vms.out.starts_with("10000 a ann ann "), "{vms:?}");
+
+    // What old scripts rely on is a failure only for the strict.
+    for (words, answer, exits) in [
+        (&["vm", "block"][..], "n\n", [0, 10]),
+        (&["vm", "stop", "-f", "name=*"], "", [0, 8]),
+        (&["vm", "add", "name=c", "user=nobody", "osf=o"], "", [1, 6]),
+    ] {
+        for (strict, exit) in [(None, exits[0]), (Some("--strict"), exits[1])] {
+            let words: Vec<&str> = words.iter().copied().chain(strict).collect();
+            let run = qa.answered(&words, answer);
+            assert_eq!(run.exit, exit, "{words:?}: {run:?}");
+        }
+    }
+    let traced = qa.run(&["-d", "user", "add", "login=eve", "password=s3cr3t"]);
+    assert_eq!((traced.exit, traced.out.as_str()), (0, "User added with id 10001\n"), "{traced:?}");
+    assert!(
+        traced.err.contains("\"action\":\"user_create\"") && !traced.err.contains("s3cr3t"),
+        "{traced:?}"
+    );
+    it.stop().await;
+}
+
+/// With the rights that a node has in the database, and without an API.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn root_on_a_node_needs_no_api_for_the_most_urgent() {
+    let it = Installation::start("legacy_direct").await;
+    let qa = Qa(&it);
+    with_two_vms(&it, &qa).await;
+    it.sql(
+        "UPDATE vm_runtimes SET vm_state = 'running', host_id = (SELECT id FROM hosts)
+             WHERE vm_id = (SELECT id FROM vms WHERE name = 'a');
+         INSERT INTO tenants (id, name) VALUES (7, 'other')",
+    )
+    .await;
+    let listings =
+        [&["vm", "list"][..], &["host", "list"], &["osf", "list"], &["di", "list"], &["user", "list"]];
+    let with_api = listings.map(|words| qa.run(words).out);
+    let conf = it.path("node.conf");
+    let text = format!(
+        "nodename = node1\ndatabase.host = {}\ndatabase.name = {}\ndatabase.user = qvd_node\n",
+        it.settings.hosts[0], it.settings.name
+    );
+    std::fs::write(&conf, text).unwrap();
+    let direct = |words: &[&str], answer: &str| {
+        use std::io::Write;
+        let mut command = qa.command();
+        command.arg("--direct").args(words).env_remove("QVD_SOCKET").env("QVD_CONFIG", &conf);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(answer.as_bytes()).unwrap();
+        finished(tokio::task::block_in_place(|| child.wait_with_output()).unwrap())
+    };
+    for (words, expected) in listings.iter().zip(with_api) {
+        let run = direct(words, "");
+        // Time goes on between the two.
+        let still = |text: &str| text.split(" 00:00:").next().unwrap().to_owned();
+        assert_eq!((run.exit, still(&run.out)), (0, still(&expected)), "{words:?}: {run:?}");
+        assert!(run.out.lines().count() >= 2, "{words:?}: {run:?}");
+    }
+    assert_eq!(direct(&["vm", "list", "-q", "-f", "name=a*,state=running"], "").out.lines().count(), 1);
+    assert_eq!(direct(&["vm", "list", "-q", "-t", "other"], "").out, "");
+    assert!(direct(&["vm", "counters"], "").out.starts_with("Machines: 2\nRunning: 1\n"));
+
+    let stopped = direct(&["vm", "stop"], "y\n");
+    assert!(stopped.out.ends_with("[y/N] Stopped 1 VMs.\n"), "{stopped:?}");
+    assert!(stopped.err.contains("vm 10001 skipped: it is stopped"), "{stopped:?}");
+    assert_eq!(direct(&["host", "block", "-f", "name=node1"], "").exit, 0);
+    assert_eq!(direct(&["vm", "stop", "--strict", "--force"], "").exit, 8);
+    let told = qa.run(&["host", "list", "-q"]);
+    assert!(told.out.contains(" 1 running"), "{told:?}");
+    let row = "SELECT count(DISTINCT code) FROM events WHERE actor = 'admin:qa --direct'";
+    let told: i64 = it.database().client().await.unwrap().query_one(row, &[]).await.unwrap().get(0);
+    assert_eq!(told, 2);
+    for (words, said) in [
+        (&["user", "del", "-f", "login=ann"][..], "user del needs the API"),
+        (&["vm", "list", "-f", "color=red"], "vm cannot be selected by color"),
+        (&["vm", "list", "-f", "id=red"], "`red` is not a whole number"),
+        (&["vm", "list", "-t", "nowhere"], "there are: *, default, other"),
+    ] {
+        let run = direct(words, "");
+        assert!(run.exit == 1 && run.err.contains(said) && run.out.is_empty(), "{words:?}: {run:?}");
+    }
+    it.stop().await;
+}
+
 /// Programs that stand in for those that are not part of QVD print their arguments.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn desktops_are_reached_by_the_programs_of_the_system() {

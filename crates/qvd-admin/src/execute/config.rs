@@ -5,14 +5,13 @@ use std::collections::BTreeSet;
 use qvd_db::configs;
 use qvd_model::TenantId;
 use qvd_model::action::{Object, Status};
-use qvd_model::config::{self, Scope as KeyScope};
+use qvd_model::config::{self, MASK, Scope as KeyScope};
 use serde_json::{Map, Value, json};
 
 use super::matching::holds;
 use super::{Reply, Request};
 use crate::app::{App, Stored};
 use crate::change::{Change, State};
-use crate::record::MASK;
 use crate::refusal::Refusal;
 use crate::session::internal;
 

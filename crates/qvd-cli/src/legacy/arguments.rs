@@ -22,6 +22,12 @@ pub(super) struct Arguments {
     pub(super) scope: Option<(&'static str, Filter)>,
     pub(super) force: bool,
     pub(super) quiet: bool,
+    /// What is not done is a failure.
+    pub(super) strict: bool,
+    /// What is sent to the API is told.
+    pub(super) debug: bool,
+    /// Over the database, without an API.
+    pub(super) direct: bool,
     pub(super) help: bool,
 }
 
@@ -32,13 +38,15 @@ pub(super) struct Fault {
     pub(super) help: String,
 }
 
-const LONG: [&str; 6] = ["filter", "tenant", "force", "quiet", "debug", "help"];
+/// The options; the first one of a letter is the short one.
+const LONG: [&str; 8] = ["filter", "tenant", "force", "quiet", "debug", "direct", "strict", "help"];
 
 /// Reads the words.
 pub(super) fn parse(words: &[String]) -> Result<Arguments, Fault> {
     let mut problems = Vec::new();
     let (mut filter, mut tenant) = (None, None);
     let (mut force, mut quiet, mut help) = (false, false, false);
+    let (mut strict, mut debug, mut direct) = (false, false, false);
     let mut plain: Vec<&String> = Vec::new();
     let mut passed = Vec::new();
     let mut rest = words.iter();
@@ -72,8 +80,9 @@ pub(super) fn parse(words: &[String]) -> Result<Arguments, Fault> {
             Some("tenant") => tenant = value("a tenant"),
             Some("force") => force = true,
             Some("quiet") => quiet = true,
-            // Statements are traced by the API, which is the one to send them.
-            Some("debug") => problems.push("--debug: see api.log.level of the API".to_owned()),
+            Some("debug") => debug = true,
+            Some("direct") => direct = true,
+            Some("strict") => strict = true,
             Some("help") => help = true,
             _ => problems.push(format!("unknown option {word}")),
         }
@@ -100,6 +109,9 @@ pub(super) fn parse(words: &[String]) -> Result<Arguments, Fault> {
         scope: None,
         force,
         quiet,
+        strict,
+        debug,
+        direct,
         help,
     };
     match selection {

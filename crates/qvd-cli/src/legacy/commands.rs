@@ -86,6 +86,9 @@ impl Subcommand {
             "\n\n  -f, --filter K=V,K=V  which objects; * is any text, ? one character: quote them\
              \n  -t, --tenant ID       the tenant, by number or name\
              \n      --force           no questions\
+             \n      --strict          no to a question, and objects that are skipped, are failures\
+             \n      --direct          over the database, for root on a node while no API runs: lists, vm stop, host block\
+             \n  -d, --debug           what the API is asked, without secrets\
              \n  -q, --quiet           no messages and titles\
              \n  -h, --help            this text\n",
         );
@@ -115,6 +118,7 @@ pub(super) const SUBCOMMANDS: &[Subcommand] = &[
     subcommand("di", "untag", Pairs).needs(&["di_id", "tag"]).knows(&["expire-soft", "expire-hard"]),
     subcommand("host", "add", Pairs).needs(&["name", "address"]),
     subcommand("host", "block", Nothing).asks(),
+    subcommand("host", "counters", Nothing),
     subcommand("host", "del", Nothing).asks(),
     subcommand("host", "list", Nothing),
     subcommand("host", "propdel", Keys).asks(),
@@ -142,6 +146,7 @@ pub(super) const SUBCOMMANDS: &[Subcommand] = &[
         .knows(&["ip", "di_tag", "bulk"]),
     subcommand("vm", "block", Nothing).asks(),
     subcommand("vm", "console", Passed),
+    subcommand("vm", "counters", Nothing),
     subcommand("vm", "del", Nothing).asks(),
     subcommand("vm", "disconnect_user", Nothing).asks(),
     subcommand("vm", "edit", AnyPairs).asks(),

@@ -1,5 +1,6 @@
 //! What `qa` does with objects.
 
+use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -8,10 +9,11 @@ use qvd_model::filter::Filter;
 use serde_json::{Map, Value as Json, json};
 
 use super::Legacy;
+use super::arguments::Arguments;
 use crate::api::{Answer, Call, ask_line};
 use crate::command::{Assignment, Value};
 use crate::error::Error;
-use crate::noun::VM;
+use crate::noun::{Noun, VM};
 use crate::run::{new_password, write};
 use crate::{change, creation, property};
 
@@ -29,7 +31,7 @@ impl Legacy<'_> {
             ("vm", "edit") => self.edit().await,
             ("user", "passwd") => self.password().await,
             ("vm", program @ ("ssh" | "vnc" | "console")) => self.connect(program).await,
-            (_, "list") => self.list().await,
+            (_, word @ ("list" | "counters")) => self.list(word).await,
             (_, "add") => {
                 let pairs = self.arguments.pairs.clone();
                 self.add(pairs).await.map(drop)
@@ -44,13 +46,8 @@ impl Legacy<'_> {
     /// Which objects, under the names of the API.
     pub(super) fn selection(&self) -> Option<Filter> {
         let noun = self.arguments.command.noun();
-        let entity = action::entity(noun.object);
-        let own_id = format!("{}_id", noun.word);
-        let named = |name: &str| match name {
-            own if own == own_id => Some("id".to_owned()),
-            name => Some(entity.resolve_read(name).to_owned()),
-        };
-        let filter = self.arguments.filter.clone().map(|filter| filter.rename(&named));
+        let filter = self.arguments.filter.clone();
+        let filter = filter.map(|filter| filter.rename(&|name| Some(named(noun, name))));
         let scope = self.arguments.scope.clone().map(|(_, scope)| scope);
         match (filter, scope) {
             (Some(filter), Some(scope)) => Some(filter.and(scope)),
@@ -67,19 +64,7 @@ impl Legacy<'_> {
 
     /// Asks before everything is meant.
     pub(super) fn confirm(&mut self, word: &str, count: usize) -> Result<(), Error> {
-        let command = self.arguments.command;
-        if self.arguments.force || self.arguments.filter.is_some() || !command.asks {
-            return Ok(());
-        }
-        let question = format!("Are you sure you want to {word} all {count} {}s? [y/N] ", command.object);
-        write(self.context.out, &question)?;
-        self.context.out.flush().map_err(Error::Output)?;
-        let answer = ask_line("")?;
-        if answer.starts_with(['y', 'Y']) {
-            return Ok(());
-        }
-        self.say("Aborted\n")?;
-        Err(Error::Unconfirmed("nothing was changed".to_owned()))
+        confirmed(&self.arguments, self.context.out, word, count)
     }
 
     async fn selected(&mut self, fields: &[&str]) -> Result<Answer, Error> {
@@ -97,6 +82,11 @@ impl Legacy<'_> {
         call.filter = Some(Filter::any_of("id", ids));
         match self.context.api.call(&call).await {
             Ok(_) => Ok(ids.len()),
+            Err(Error::Partial { failures, .. }) if self.arguments.strict => Err(Error::Partial {
+                changed: ids.len().saturating_sub(failures.len()),
+                all: ids.len(),
+                failures,
+            }),
             Err(Error::Partial { failures, .. }) => {
                 if !self.arguments.quiet {
                     for (id, why) in &failures {
@@ -405,6 +395,40 @@ impl Legacy<'_> {
         let failed = command.exec();
         Err(Error::Usage(format!("{}: {failed}", command.get_program().to_string_lossy())))
     }
+}
+
+/// The name of the API for a name of `qa`, which knows those of columns too.
+pub(super) fn named(noun: &Noun, name: &str) -> String {
+    let own_id = format!("{}_id", noun.word);
+    match name {
+        own if own == own_id => "id".to_owned(),
+        "vm_state" => "state".to_owned(),
+        name => action::entity(noun.object).resolve_read(name).to_owned(),
+    }
+}
+
+/// Asks before everything is meant.
+pub(super) fn confirmed(
+    arguments: &Arguments,
+    out: &mut dyn Write,
+    word: &str,
+    count: usize,
+) -> Result<(), Error> {
+    let command = arguments.command;
+    if arguments.force || arguments.filter.is_some() || !command.asks {
+        return Ok(());
+    }
+    let question = format!("Are you sure you want to {word} all {count} {}s? [y/N] ", command.object);
+    write(out, &question)?;
+    out.flush().map_err(Error::Output)?;
+    let answer = ask_line("")?;
+    if answer.starts_with(['y', 'Y']) {
+        return Ok(());
+    }
+    if !arguments.quiet {
+        write(out, "Aborted\n")?;
+    }
+    Err(Error::Unconfirmed("nothing was changed".to_owned()))
 }
 
 fn numbers(listed: &Answer) -> Vec<i64> {

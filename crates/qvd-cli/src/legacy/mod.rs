@@ -3,6 +3,7 @@
 
 mod arguments;
 mod commands;
+mod direct;
 mod invoke;
 mod settings;
 mod show;
@@ -43,15 +44,15 @@ pub async fn main(
     if arguments.help {
         return u8::from(write(out, &arguments.command.help()).is_err());
     }
-    let quiet = arguments.quiet;
+    let (quiet, strict) = (arguments.quiet, arguments.strict);
     match run(arguments, environment, out).await {
         Ok(()) => 0,
-        Err(Error::Unconfirmed(_)) => 0,
+        Err(Error::Unconfirmed(_)) if !strict => 0,
         Err(error) => {
             if !quiet {
                 eprintln!("Error: {error}");
             }
-            1
+            if strict { error.exit_code() } else { 1 }
         }
     }
 }
@@ -61,7 +62,11 @@ async fn run(
     environment: &dyn Fn(&str) -> Option<String>,
     out: &mut dyn Write,
 ) -> Result<(), Error> {
-    let options = Options::of_legacy(arguments.quiet, arguments.force);
+    if arguments.direct {
+        return direct::run(&arguments, environment, out).await;
+    }
+    let mut options = Options::of_legacy(arguments.quiet, arguments.force);
+    (options.strict, options.verbose) = (arguments.strict, arguments.debug);
     let settings = Settings::load(&options, environment)?;
     let mut api = Api::open(&settings).await?;
     let context = Context { api: &mut api, options: &options, out, mode: Mode::Once, pages: None };

@@ -18,7 +18,7 @@ const VM: &[Column] = &[
     ("Id", Some("id")),
     ("Name", Some("name")),
     ("User", Some("user_name")),
-    ("RealUser", None),
+    ("RealUser", Some("real_user_name")),
     ("Ip", Some("ip")),
     ("OSF", Some("osf_name")),
     ("DI_Tag", Some("di_tag")),
@@ -36,9 +36,9 @@ const HOST: &[Column] = &[
     ("Id", Some("id")),
     ("Name", Some("name")),
     ("Address", Some("address")),
-    ("HKD", None),
-    ("Usable RAM", None),
-    ("Usable CPU", None),
+    ("HKD", Some("heartbeat_age")),
+    ("Usable RAM", Some("usable_ram")),
+    ("Usable CPU", Some("usable_cpu")),
     ("VMs assigned", Some("number_of_vms_connected")),
     ("Blocked", Some("blocked")),
     ("State", Some("state")),
@@ -59,23 +59,79 @@ const DI: &[Column] = &[
 ];
 const USER: &[Column] = &[("Id", Some("id")), ("Login", Some("name"))];
 
-impl Legacy<'_> {
-    /// `list`
-    pub(super) async fn list(&mut self) -> Result<(), Error> {
-        let noun = self.arguments.command.noun();
-        let columns = match noun.word {
+const HOST_COUNTERS: &[Column] = &[
+    ("Id", Some("id")),
+    ("Name", Some("name")),
+    ("HTTP Requests", Some("http_requests")),
+    ("Auth attempts", Some("auth_attempts")),
+    ("Auth OK", Some("auth_ok")),
+    ("NX attempts", Some("nx_attempts")),
+    ("NX OK", Some("nx_ok")),
+    ("Short sessions", Some("short_sessions")),
+];
+const VM_COUNTERS: &[Column] = &[
+    ("Id", Some("id")),
+    ("Name", Some("name")),
+    ("Run attempts", Some("run_attempts")),
+    ("Run OK", Some("run_ok")),
+];
+
+/// What a command lists.
+pub(super) struct Sheet {
+    columns: &'static [Column],
+    /// A summary of the VMs stands above.
+    summary: bool,
+}
+
+impl Sheet {
+    /// That of `list` or `counters` of an object.
+    pub(super) fn of(object: &str, word: &str) -> Self {
+        let counters = word == "counters";
+        let columns = match object {
+            "vm" if counters => VM_COUNTERS,
+            "host" if counters => HOST_COUNTERS,
             "vm" => VM,
             "host" => HOST,
             "osf" => OSF,
             "di" => DI,
             _ => USER,
         };
-        let fields: Vec<&str> = columns.iter().filter_map(|(_, field)| *field).collect();
-        let call = Call::list(noun.object, self.selection(), &fields)?;
+        Self { columns, summary: counters && object == "vm" }
+    }
+
+    /// The fields that it shows.
+    pub(super) fn fields(&self) -> Vec<&'static str> {
+        let summed = ["state", "blocked"].into_iter().filter(|_| self.summary);
+        self.columns.iter().filter_map(|(_, field)| *field).chain(summed).collect()
+    }
+
+    /// The rows as they are printed; with `bare` nothing else.
+    pub(super) fn print(&self, rows: &[Map<String, Value>], bare: bool) -> String {
+        let cells = rows.iter().map(|row| self.columns.iter().map(|c| cell(row, *c)).collect()).collect();
+        let titles: Vec<&str> = self.columns.iter().map(|(title, _)| *title).collect();
+        let mut text = String::new();
+        if self.summary && !bare {
+            let count =
+                |name: &str, value: Value| rows.iter().filter(|row| row.get(name) == Some(&value)).count();
+            let running = count("state", Value::from("running"));
+            text = format!(
+                "Machines: {}\nRunning: {running}\nBlocked: {}\n\n",
+                rows.len(),
+                count("blocked", 1.into())
+            );
+        }
+        text + &table(&titles, cells, bare)
+    }
+}
+
+impl Legacy<'_> {
+    /// `list` and `counters`.
+    pub(super) async fn list(&mut self, word: &str) -> Result<(), Error> {
+        let noun = self.arguments.command.noun();
+        let sheet = Sheet::of(noun.word, word);
+        let call = Call::list(noun.object, self.selection(), &sheet.fields())?;
         let rows = self.context.api.call(&call).await?.rows;
-        let cells = rows.iter().map(|row| columns.iter().map(|c| cell(row, *c)).collect()).collect();
-        let titles: Vec<&str> = columns.iter().map(|(title, _)| *title).collect();
-        write(self.context.out, &table(&titles, cells, self.arguments.quiet))
+        write(self.context.out, &sheet.print(&rows, self.arguments.quiet))
     }
 }
 
@@ -94,10 +150,17 @@ fn cell(row: &Map<String, Value>, (title, field): Column) -> String {
     let text = match (title, text.as_str()) {
         ("Overlay", "1") => "yes".to_owned(),
         ("Overlay", "0") => "no".to_owned(),
+        ("HKD", seconds) => seconds.parse().map_or_else(|_| String::new(), clock_time),
         _ => text,
     };
     let text: String = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
     if text.is_empty() { "-".to_owned() } else { text }
+}
+
+/// Seconds as `HH:MM:SS`.
+fn clock_time(seconds: u64) -> String {
+    let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
+    format!("{hours:02}:{minutes:02}:{:02}", seconds % 60)
 }
 
 /// Columns as wide as they must be with a blank between them, titles, a line below, numbers to the right.
@@ -144,5 +207,11 @@ mod tests {
         let expected = "Id    Login\n-----------\n    7 rowan\n10000 -    \n";
         assert_eq!(table(&["Id", "Login"], rows.clone(), false), expected);
         assert_eq!(table(&["Id", "Login"], rows, true), "    7 rowan\n10000 -    \n");
+    }
+
+    #[test]
+    fn the_age_of_a_heartbeat_is_a_time() {
+        assert_eq!(clock_time(4), "00:00:04");
+        assert_eq!(clock_time(360_000 + 61), "100:01:01");
     }
 }

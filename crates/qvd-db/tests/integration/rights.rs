@@ -15,14 +15,25 @@ const OWN_HOST: [&str; 9] = [
     "read how hosts are",
 ];
 
+/// What root runs on a node while there is no API: `qa --direct`.
+const DIRECT: [&str; 5] = [
+    "read the VM to command",
+    "tell the VM to stop",
+    "revoke the start of the VM",
+    "block the host",
+    "notify",
+];
+
 /// Whether a daemon runs this statement.
 fn runs(role: &str, module: &str, statement: &str) -> bool {
     match (role, module) {
         (_, "database" | "events") => true,
         ("qvd_node", "node" | "cluster") => true,
         ("qvd_node", "hosts") => OWN_HOST.contains(&statement),
+        ("qvd_node", "commands") => DIRECT.contains(&statement),
+        ("qvd_l7r", "commands") => statement != "block the host",
         ("qvd_node" | "qvd_l7r", "configs") => statement == "read the configuration",
-        ("qvd_l7r", "router" | "placement" | "commands" | "attempts") => true,
+        ("qvd_l7r", "router" | "placement" | "attempts") => true,
         ("qvd_api", "admin" | "placement" | "commands" | "configs" | "attempts") => true,
         _ => false,
     }

@@ -65,6 +65,7 @@ pub(super) const VM: Entity = Entity {
         description(&["vm.see.description"], &["vm.update.description"]),
         field("user_id", Kind::Int, "number of its owner").see(VM_USER).required().named_by("user_name"),
         field("user_name", Kind::Login(64), "login of its owner").see(VM_USER),
+        field("real_user_name", Kind::Login(64), "login of who is connected, or was last").see(VM_USER),
         field("osf_id", Kind::Int, "number of its flavour").see(VM_OSF).required().named_by("osf_name"),
         field("osf_name", Kind::Text(64), "its flavour").see(VM_OSF),
         field("di_tag", Kind::Text(128), "tag of the image to boot")
@@ -88,6 +89,8 @@ pub(super) const VM: Entity = Entity {
         field("step", Kind::Text(64), "what its start is doing").see(VM_STATE),
         field("failure_code", Kind::Text(64), "why the last start failed, in a word").see(VM_STATE),
         field("failure_text", Kind::Text(32768), "why the last start failed").see(VM_STATE),
+        field("run_attempts", Kind::Int, "how often it was told to start").see(VM_STATE),
+        field("run_ok", Kind::Int, "how often it came up").see(VM_STATE),
         field("host_id", Kind::Int, "number of its host").see(VM_HOST),
         field("host_name", Kind::Text(127), "host that runs it").see(VM_HOST),
         field("di_id", Kind::Int, "number of the image that its tag means").see(VM_DI),
@@ -189,6 +192,7 @@ pub(super) const USER: Entity = Entity {
     columns: &["id", "tenant", "name", "blocked", "number_of_vms", "number_of_vms_connected"],
 };
 
+const HOST_STATE: &[&str] = &["host.see.state"];
 const HOST_CREATION: [Field; 3] = creation([&["host.see.creation-date"], &["host.see.created-by"]]);
 
 pub(super) const HOST: Entity = Entity {
@@ -212,9 +216,18 @@ pub(super) const HOST: Entity = Entity {
             .updated(&["host.update.*"]),
         field("backend", Kind::Switch, "runs VMs").optional(&[]).updated(&["host.update.*"]),
         field("state", Kind::Word(HOST_STATES), "stopped, starting, running, stopping or lost")
-            .see(&["host.see.state"]),
+            .see(HOST_STATE),
         field("suspect", Kind::Text(127), "why it gets no new VMs at the moment, if its heartbeat is late")
-            .see(&["host.see.state"]),
+            .see(HOST_STATE),
+        field("heartbeat_age", Kind::Int, "seconds since its last heartbeat").see(HOST_STATE),
+        field("usable_ram", Kind::Real, "memory in MB that it has for VMs").see(HOST_STATE),
+        field("usable_cpu", Kind::Real, "processors that it has for VMs, in bogomips").see(HOST_STATE),
+        field("http_requests", Kind::Int, "requests of clients to its router").see(HOST_STATE),
+        field("auth_attempts", Kind::Int, "logins that were tried at its router").see(HOST_STATE),
+        field("auth_ok", Kind::Int, "logins that succeeded there").see(HOST_STATE),
+        field("nx_attempts", Kind::Int, "connections to desktops that were tried there").see(HOST_STATE),
+        field("nx_ok", Kind::Int, "connections that came about").see(HOST_STATE),
+        field("short_sessions", Kind::Int, "connections that ended at once").see(HOST_STATE),
         HOST_CREATION[0],
         HOST_CREATION[1],
         HOST_CREATION[2],

@@ -16,6 +16,7 @@ mod roles;
 mod statistics;
 mod status;
 mod tokens;
+mod typed;
 mod views;
 
 pub use actions::ACTIONS;
@@ -23,6 +24,7 @@ pub use field::{Access, Field, InvalidArgument, Kind, Show};
 pub use resource::{Method, OPERATIONS, Operation, Target, operations_at};
 pub use statistics::{COUNTERS, Counter};
 pub use status::Status;
+pub use typed::{PROPERTY_VALUE, typed};
 
 use crate::words::words;
 

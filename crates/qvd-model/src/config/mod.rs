@@ -4,8 +4,10 @@
 //! Facts: `spec/config-keys.md`.
 
 mod keys;
+mod mask;
 
 pub use keys::KEYS;
+pub use mask::{MASK, masked};
 
 use crate::words::nearest;
 

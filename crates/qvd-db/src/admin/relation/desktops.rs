@@ -29,6 +29,8 @@ pub(super) const VM: Relation = Relation {
     from: "vms JOIN vm_runtimes ON vm_runtimes.vm_id = vms.id",
     joins: &[
         ("users", "JOIN users ON users.id = vms.user_id"),
+        ("actual", "LEFT JOIN users AS actual ON actual.id = vm_runtimes.real_user_id"),
+        ("vm_counters", "LEFT JOIN vm_counters ON vm_counters.vm_id = vms.id"),
         ("tenants", "JOIN tenants ON tenants.id = users.tenant_id"),
         ("osfs", "JOIN osfs ON osfs.id = vms.osf_id"),
         ("hosts", "LEFT JOIN hosts ON hosts.id = vm_runtimes.host_id"),
@@ -49,6 +51,7 @@ pub(super) const VM: Relation = Relation {
             ("description", "vms.description"),
             ("user_id", "vms.user_id"),
             ("user_name", "users.login"),
+            ("real_user_name", "actual.login"),
             ("osf_id", "vms.osf_id"),
             ("osf_name", "osfs.name"),
             ("di_tag", "vms.di_tag"),
@@ -59,6 +62,8 @@ pub(super) const VM: Relation = Relation {
             ("step", "vm_runtimes.start_step"),
             ("failure_code", "vm_runtimes.failure_code"),
             ("failure_text", "vm_runtimes.failure_text"),
+            ("run_attempts", "vm_counters.run_attempts"),
+            ("run_ok", "vm_counters.run_ok"),
             ("host_id", "vm_runtimes.host_id"),
             ("host_name", "hosts.name"),
             ("di_id", "booted.id"),
@@ -183,7 +188,7 @@ pub(super) const USER: Relation = Relation {
 
 pub(super) const HOST: Relation = Relation {
     from: "hosts JOIN host_runtimes ON host_runtimes.host_id = hosts.id",
-    joins: &[],
+    joins: &[("host_counters", "LEFT JOIN host_counters ON host_counters.host_id = hosts.id")],
     fields: with_creation!(
         "hosts",
         [
@@ -202,6 +207,18 @@ pub(super) const HOST: Relation = Relation {
                  > 3 * coalesce(host_runtimes.beat_seconds, 5) THEN 'no heartbeat for ' || \
                  extract(epoch FROM now() AT TIME ZONE 'UTC' - host_runtimes.ok_ts)::bigint || ' s' END)",
             ),
+            (
+                "heartbeat_age",
+                "greatest(extract(epoch FROM now() AT TIME ZONE 'UTC' - host_runtimes.ok_ts), 0)::bigint",
+            ),
+            ("usable_ram", "host_runtimes.usable_ram"),
+            ("usable_cpu", "host_runtimes.usable_cpu"),
+            ("http_requests", "host_counters.http_requests"),
+            ("auth_attempts", "host_counters.auth_attempts"),
+            ("auth_ok", "host_counters.auth_ok"),
+            ("nx_attempts", "host_counters.nx_attempts"),
+            ("nx_ok", "host_counters.nx_ok"),
+            ("short_sessions", "host_counters.short_sessions"),
             (
                 "number_of_vms_connected",
                 "(SELECT count(*) FROM vm_runtimes AS r WHERE r.host_id = hosts.id AND r.vm_state = 'running')::integer",
