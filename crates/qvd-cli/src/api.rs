@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::options::{Credentials, Place, Settings};
 use crate::session::Session;
 use crate::transport::{Body, Connection, Outgoing, Proof, whole};
+use crate::watch::{self, Changes};
 
 /// A connection on which we are known.
 #[derive(Debug)]
@@ -312,6 +313,29 @@ impl Api {
         };
         self.session = Some(session.clone());
         Ok(session)
+    }
+
+    /// What the API says about who we are.
+    pub async fn whoami(&mut self) -> Result<Map<String, Value>, Error> {
+        let mut call = setup();
+        call.fields.push("tenant_name".to_owned());
+        Ok(self.call(&call).await?.members)
+    }
+
+    /// A stream of what changes from now on, on a connection of its own.
+    pub(crate) async fn changes(&mut self) -> Result<Changes, Error> {
+        // It asks for no login, so there has to be a session that is good.
+        self.whoami().await?;
+        let mut connection = Connection::open(&self.settings).await?;
+        let sid = self.session.as_ref().and_then(|s| s.sid.as_deref()).map(Proof::Session);
+        let proof = self.settings.token.as_ref().map(Proof::Token).or(sid);
+        let body = connection.stream(watch::PATH, proof).await?;
+        Ok(Changes::new(connection, body))
+    }
+
+    /// Where it leads, for messages.
+    pub fn place(&self) -> &str {
+        self.connection.place()
     }
 
     /// The settings it was opened with.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use qvd_model::action::{self, Entity, Kind, Object, Order as VmOrder, Show, Status, Verb as Does};
+use qvd_model::config::MASK;
 use qvd_model::filter::lexer::quote;
 use qvd_model::filter::{Filter, json};
 use serde_json::{Map, Value as Json, json};
@@ -11,11 +12,14 @@ use crate::api::{Answer, Api, Call};
 use crate::command::{Assignment, Value, Verb};
 use crate::error::Error;
 use crate::noun::Noun;
+use crate::output::{Column, Format, Listing};
 use crate::run::{Context, Mode, new_password, write};
 use crate::{clock, grant};
 
 /// How many names a question shows.
 const SAMPLE: usize = 5;
+/// What is told of a change that is only tried.
+const CHANGES: [&str; 6] = ["would", "id", "name", "field", "old", "new"];
 /// How often it is looked whether VMs have arrived.
 const LOOK: Duration = Duration::from_millis(300);
 
@@ -175,6 +179,10 @@ fn dry_run(
     arguments: &Map<String, Json>,
     listed: &Answer,
 ) -> Result<(), Error> {
+    let style = context.style();
+    if !matches!(style.format, Format::Table | Format::List) {
+        return changes(key, word, arguments, listed).print(style, context.out);
+    }
     let mut out = String::new();
     for row in &listed.rows {
         let changes = arguments.iter().map(|(name, new)| {
@@ -191,6 +199,27 @@ fn dry_run(
     }
     out.push_str(&format!("Total: {}\n", listed.rows.len()));
     write(context.out, &out)
+}
+
+/// The same for programs: a row for each field that would change, or for each object where none has a name.
+fn changes(key: &str, word: &str, arguments: &Map<String, Json>, listed: &Answer) -> Listing {
+    let mut rows = Vec::new();
+    for row in &listed.rows {
+        let member = |name: &str| row.get(name).cloned().unwrap_or(Json::Null);
+        let line = |field: Json, old: Json, new: Json| {
+            let values = [json!(word), member("id"), member(key), field, old, new];
+            Map::from_iter(CHANGES.iter().map(|name| (*name).to_owned()).zip(values))
+        };
+        if arguments.is_empty() {
+            rows.push(line(Json::Null, Json::Null, Json::Null));
+        }
+        rows.extend(arguments.iter().map(|(name, new)| match name.as_str() {
+            "password" => line(json!(name), Json::Null, json!(MASK)),
+            name => line(json!(name), member(name), new.clone()),
+        }));
+    }
+    let total = listed.rows.len() as u64;
+    Listing { columns: CHANGES.iter().map(|name| Column::plain(name)).collect(), rows, total }
 }
 
 /// The text of a member.
@@ -221,7 +250,7 @@ fn translated(context: &Context<'_>, noun: &Noun, verb: Verb) -> Result<Call, Er
         Verb::Tag(tags) => changes("create", tags),
         Verb::Untag(tags) => changes("delete", tags),
         Verb::Grant { what, names, undo } => grant::arguments(what, &names, undo),
-        Verb::Set(assignments) => arguments(context, noun, assignments)?,
+        Verb::Set(assignments) => arguments(context, noun, with_secrets(noun, assignments)?)?,
         Verb::SetProperties(assignments) => {
             let values = arguments(context, noun, assignments)?;
             Map::from_iter([("__properties_changes__".to_owned(), json!({ "set": values }))])
@@ -244,7 +273,6 @@ pub(crate) fn arguments(
     let mut arguments = Map::new();
     for Assignment { name, value } in assignments {
         let value = match value {
-            Value::One(text) if entity.resolve(&name) == "password" => json!(secret(&text)?),
             Value::One(text) => json!(text),
             Value::Ask if context.options.force || context.mode == Mode::Script => {
                 return Err(Error::Usage(format!("`{name}` needs a value: {name}=TEXT")));
@@ -264,6 +292,19 @@ pub(crate) fn arguments(
         }
     }
     Ok(arguments)
+}
+
+/// Passwords that are typed as the place where they are.
+pub(crate) fn with_secrets(noun: &Noun, assignments: Vec<Assignment>) -> Result<Vec<Assignment>, Error> {
+    let entity = action::entity(noun.object);
+    let read = |Assignment { name, value }| {
+        let value = match value {
+            Value::One(text) if entity.resolve(&name) == "password" => Value::One(secret(&text)?),
+            other => other,
+        };
+        Ok(Assignment { name, value })
+    };
+    assignments.into_iter().map(read).collect()
 }
 
 /// A password as typed; `@FILE` is the first line of a file, `-` the next line of standard input.

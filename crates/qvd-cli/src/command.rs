@@ -23,6 +23,10 @@ pub enum Command {
     PageSize(Option<u32>),
     /// Count the objects.
     Statistics,
+    /// Show who we are to the API.
+    WhoAmI,
+    /// Look whether everything on the way to the API is well.
+    Doctor,
     /// Show the versions.
     Version,
     /// Leave the shell.
@@ -67,6 +71,8 @@ pub enum Verb {
     },
     /// Make one.
     New(Vec<Assignment>),
+    /// Make one for each row of a file.
+    Import(String),
     /// Change them.
     Set(Vec<Assignment>),
     /// Set `blocked`.
@@ -171,6 +177,7 @@ impl Verb {
         match self {
             Self::Get { .. } => "get",
             Self::New(_) => "new",
+            Self::Import(_) => "import",
             Self::Set(_) => "set",
             Self::Block(true) => "block",
             Self::Block(false) => "unblock",
@@ -211,6 +218,8 @@ impl Command {
             Self::PageSize(None) => "block".to_owned(),
             Self::PageSize(Some(size)) => format!("block {size}"),
             Self::Statistics => "stats".to_owned(),
+            Self::WhoAmI => "whoami".to_owned(),
+            Self::Doctor => "doctor".to_owned(),
             Self::Version => "version".to_owned(),
             Self::Quit => "quit".to_owned(),
             Self::Object(ObjectCommand { noun, selection, verb }) => {
@@ -245,6 +254,7 @@ fn tail(verb: &Verb) -> String {
         | Verb::Untag(names)
         | Verb::GetProperties(names)
         | Verb::DeleteProperties(names) => words(names),
+        Verb::Import(file) => word(file),
         Verb::Assign { kinds, .. } => words(kinds),
         Verb::Grant { what, names, .. } => format!("{} {}", what.word(), words(names)),
         Verb::Can(pattern) => pattern.as_deref().map(word).unwrap_or_default(),

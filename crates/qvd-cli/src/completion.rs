@@ -35,7 +35,7 @@ pub struct Wanted {
 }
 
 /// The shells that have a script.
-pub const SHELLS: &[&str] = &["bash", "zsh", "fish"];
+pub const SHELLS: &[&str] = &["bash", "zsh", "fish", "powershell"];
 
 impl Wanted {
     /// The words that continue what is typed; `names` are those of the objects.
@@ -314,6 +314,7 @@ pub fn script(shell: &str) -> Option<&'static str> {
         "bash" => BASH,
         "zsh" => ZSH,
         "fish" => FISH,
+        "powershell" => POWERSHELL,
         _ => return None,
     })
 }
@@ -340,6 +341,18 @@ compdef _qa4 qa4
 
 const FISH: &str = r#"# Put this into ~/.config/fish/completions/qa4.fish
 complete -c qa4 -f -a '(qa4 --complete (commandline -ct) (commandline -cp) 2>/dev/null)'
+"#;
+
+const POWERSHELL: &str = r#"# Put this into your $PROFILE:  qa4 completion powershell | Out-String | Invoke-Expression
+Register-ArgumentCompleter -Native -CommandName qa4 -ScriptBlock {
+    param($wordToComplete, $commandAst, $cursorPosition)
+    $line = $commandAst.Extent.Text
+    if ($cursorPosition -gt $line.Length) { $line += ' ' * ($cursorPosition - $line.Length) }
+    else { $line = $line.Substring(0, $cursorPosition) }
+    qa4 --complete "$wordToComplete" "$line" 2>$null | ForEach-Object {
+        [System.Management.Automation.CompletionResult]::new($_, $_, 'ParameterValue', $_)
+    }
+}
 "#;
 
 #[cfg(test)]

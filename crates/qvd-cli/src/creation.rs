@@ -7,7 +7,7 @@ use qvd_model::nearest;
 use serde_json::{Map, Value as Json, json};
 
 use crate::api::{Answer, Call};
-use crate::change::arguments;
+use crate::change::{arguments, with_secrets};
 use crate::command::{Assignment, Value};
 use crate::completion::referred;
 use crate::error::Error;
@@ -23,6 +23,7 @@ pub(crate) async fn create(
     mut assignments: Vec<Assignment>,
 ) -> Result<(), Error> {
     let entity = action::entity(noun.object);
+    assignments = with_secrets(noun, assignments)?;
     let needs_password = entity.fields.iter().any(|f| f.name == "password");
     let has_password = assignments.iter().any(|a| entity.resolve(&a.name) == "password");
     let asks = context.mode != Mode::Script && std::io::IsTerminal::is_terminal(&std::io::stdin());

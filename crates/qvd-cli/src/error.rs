@@ -66,6 +66,9 @@ pub enum Error {
     /// One that was told already; only its exit code is left.
     #[error("{0}")]
     Told(Box<Error>),
+    /// Something that was examined is not as it should be.
+    #[error("{0} of what was looked at is not as it should be")]
+    Unwell(usize),
     /// Commands of the shell failed.
     #[error("some commands failed")]
     CommandsFailed,
@@ -111,12 +114,29 @@ impl Error {
             Self::Partial { .. } => 8,
             Self::Unconfirmed(_) => 10,
             Self::Timeout(_) | Self::NotYet { .. } => 11,
-            Self::Output(_) | Self::CommandsFailed => 1,
+            Self::Output(_) | Self::CommandsFailed | Self::Unwell(_) => 1,
             Self::Told(error) => error.exit_code(),
             Self::Interrupted => 130,
         }
     }
 }
+
+/// What the exit codes mean.
+pub const EXIT_CODES: &[(u8, &str)] = &[
+    (0, "done, also a listing of nothing"),
+    (1, "unexpected"),
+    (2, "the command is wrong; nothing was sent"),
+    (3, "the API cannot be reached"),
+    (4, "not logged in"),
+    (5, "not permitted"),
+    (6, "nothing matched, or something referred to does not exist"),
+    (7, "conflict, or the wrong state"),
+    (8, "some objects failed"),
+    (9, "the API refused a value"),
+    (10, "it wants a yes"),
+    (11, "it took too long"),
+    (130, "interrupted"),
+];
 
 /// The exit code for a code of the API.
 pub const fn exit_code(code: u16) -> u8 {

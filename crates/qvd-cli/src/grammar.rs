@@ -130,6 +130,8 @@ fn command(cursor: &mut Cursor<'_>, text: &str, notes: &mut Vec<String>) -> Resu
         "password" => Command::Password,
         "stats" => Command::Statistics,
         "version" => Command::Version,
+        "whoami" => Command::WhoAmI,
+        "doctor" => Command::Doctor,
         "q" | "quit" | "exit" => Command::Quit,
         unknown => {
             let nouns = || NOUNS.iter().map(|n| n.word);
@@ -147,8 +149,10 @@ fn command(cursor: &mut Cursor<'_>, text: &str, notes: &mut Vec<String>) -> Resu
 }
 
 /// The words of the session that begin a line.
-pub const SESSION_WORDS: &[&str] =
-    &["usage", "help", "login", "logout", "password", "totp", "block", "stats", "version", "quit", "exit"];
+pub const SESSION_WORDS: &[&str] = &[
+    "usage", "help", "login", "logout", "password", "totp", "block", "stats", "whoami", "doctor", "version",
+    "quit", "exit",
+];
 
 fn second_factor(cursor: &mut Cursor<'_>) -> Result<SecondFactor, SyntaxError> {
     if cursor.is_at_end() {
@@ -203,6 +207,10 @@ fn subject(
         "new" if selection.is_some() => {
             return Err(SyntaxError::new(verb_at, "`new` takes no selection: write the values after it"));
         }
+        "import" if selection.is_some() => {
+            return Err(SyntaxError::new(verb_at, "`import` takes no selection"));
+        }
+        "import" => Verb::Import(cursor.value("the name of a file")?),
         "new" => Verb::New(assignments(cursor, noun, word, notes)?),
         "set" => Verb::Set(assignments(cursor, noun, word, notes)?),
         "tag" => Verb::Tag(values(cursor, "a tag")?),

@@ -28,6 +28,11 @@ pub fn text(topic: Option<&str>) -> Result<String, Error> {
 }
 
 fn general() -> String {
+    overview() + OPTIONS
+}
+
+/// The general help up to the options.
+pub(crate) fn overview() -> String {
     let mut text = GENERAL.to_owned();
     let (left, right) = NOUNS.split_at(NOUNS.len().div_ceil(2));
     for (at, noun) in left.iter().enumerate() {
@@ -35,12 +40,11 @@ fn general() -> String {
         let line = format!("  {:<9} {:<30} {other}", noun.word, noun.title);
         let _ = writeln!(text, "{}", line.trim_end());
     }
-    text.push_str(OPTIONS);
     text
 }
 
 /// The help of an object: each verb with an example, and its parameters.
-fn about(noun: &Noun) -> String {
+pub(crate) fn about(noun: &Noun) -> String {
     let entity = action::entity(noun.object);
     let mut text = format!("{} - {}\n\n", noun.word, noun.title);
     for (title, lines) in groups(noun, entity) {
@@ -86,6 +90,11 @@ fn groups(noun: &Noun, entity: &Entity) -> Vec<(&'static str, Vec<String>)> {
     };
     let arguments = arguments(entity);
     add("Create", has("new"), &[format!("{word} new {arguments}"), format!("  {word} new {}", noun.example)]);
+    add(
+        "Import",
+        has("import"),
+        &[format!("{word} import FILE.csv"), format!("  {word} import {word}s.csv")],
+    );
     let some = entity.columns.get(..2).unwrap_or_default().join(", ");
     add(
         "List",
@@ -221,8 +230,11 @@ Session
   totp reset NAME   take the second factor of another administrator away
   block [N]         show or set the page size of listings
   stats             how many objects there are, by kind and state
+  whoami            administrator, tenant and API
+  doctor            is everything on the way to the API well?
   version           versions of client, API and database
-  completion SHELL  completion for bash, zsh or fish
+  completion SHELL  completion for bash, zsh, fish or powershell
+  manual            this help as a manual page
 
 Objects
 ";
@@ -244,10 +256,13 @@ Options
       --color WHEN      auto, always or never
       --limit N         at most N rows, or objects that are changed
       --ca FILE         certificate authority of the API
+      --pin             trust the certificate that the API has the first time, and no other after that
       --insecure        do not check the API's certificate
+      --profile NAME    API and administrator of qa.profile.NAME.* in the configuration files
       --force, --yes    do not ask before changing every object
       --dry-run         show what would change
       --allow-empty     a selection that matches nothing is no failure
+      --watch           show a listing again whenever something changes
       --wait            wait until VMs have started or stopped
       --no-wait         do not wait until an image is imported
       --server-side     config ssl: the files are on the server
@@ -264,7 +279,7 @@ Settings are read from /etc/qvd/qa.conf, then ~/.qvd/qa.conf, then ./qa.conf.
 \"qa4 usage filters\" explains selections.
 ";
 
-const SELECTIONS: &str = "\
+pub(crate) const SELECTIONS: &str = "\
 SELECTIONS
   Write them between the object and the action.
 
@@ -284,6 +299,30 @@ SELECTIONS
      !a=1, b=2         is   !(a=1, b=2)
      (!a=1), b=2       negates only the first
 ";
+
+/// What is read and kept.
+pub(crate) const FILES: &[(&str, &str)] = &[
+    (
+        "/etc/qvd/qa.conf, ~/.qvd/qa.conf, ./qa.conf",
+        "settings, the later ones win; the last one only if it is yours alone",
+    ),
+    ("~/.qvd/qa.session", "the session, for you alone"),
+    ("~/.qvd/qa.pins", "certificates that --pin keeps"),
+    ("~/.qvd/qa.history", "lines of the shell, without those that hold passwords"),
+];
+
+/// What the environment says.
+pub(crate) const VARIABLES: &[(&str, &str)] = &[
+    (
+        "QVD_URL, QVD_SOCKET, QVD_TENANT, QVD_LOGIN, QVD_PASSWORD, QVD_TOKEN",
+        "where the API is, and who logs in",
+    ),
+    ("QVD_CODE", "a code of the second factor"),
+    ("QVD_CA, QVD_PIN, QVD_INSECURE", "how its certificate is checked"),
+    ("QVD_PROFILE, QVD_CONFIG, QVD_FORMAT", "which settings are used, and the layout"),
+    ("HTTPS_PROXY, ALL_PROXY, NO_PROXY", "the proxy on the way to the API, also in lower case"),
+    ("NO_COLOR, PAGER", "no colors; the program that shows long listings of the shell"),
+];
 
 #[cfg(test)]
 mod tests {

@@ -16,6 +16,7 @@ pub mod command;
 pub mod completion;
 mod config_set;
 mod creation;
+mod doctor;
 pub mod error;
 mod explain;
 pub mod grammar;
@@ -24,21 +25,27 @@ pub mod help;
 mod import;
 mod legacy;
 mod listing;
+mod manual;
 pub mod noun;
 pub mod options;
 pub mod output;
 mod pages;
+mod pins;
 mod progress;
 mod property;
+mod proxy;
+mod rows;
 pub mod run;
 mod script;
 mod second_factor;
 pub mod session;
 mod setting;
 mod shell;
+mod suggestion;
 mod tls;
 pub mod transport;
 mod upload;
+mod watch;
 
 use std::fs::File;
 use std::io::{BufReader, IsTerminal, Write, stdin};
@@ -48,7 +55,6 @@ use clap::Parser;
 use crate::error::Error;
 use crate::grammar::Line;
 use crate::options::{Options, Settings};
-use crate::output::Format;
 use crate::run::{Mode, Runner, complain, read, write};
 
 /// Runs the program with its arguments (the first is its name); the result is its exit code.
@@ -63,11 +69,14 @@ pub async fn main(arguments: Vec<String>, out: &mut dyn Write) -> u8 {
         shell::complete(current, line, out).await;
         return 0;
     }
+    let format = options::format_of(&arguments);
     let options = match Options::try_parse_from(arguments) {
         Ok(options) => options,
         Err(error) => {
-            eprint!("qa4: {error}");
-            return 2;
+            let text = error.to_string();
+            let error = Error::Usage(text.trim_start_matches("error: ").trim_end().to_owned());
+            complain(format, "", &error);
+            return error.exit_code();
         }
     };
     match execute(&options, &environment, out).await {
@@ -75,7 +84,6 @@ pub async fn main(arguments: Vec<String>, out: &mut dyn Write) -> u8 {
         // Whoever read our output has seen enough.
         Err((_, Error::Output(error))) if error.kind() == std::io::ErrorKind::BrokenPipe => 0,
         Err((place, error)) => {
-            let format = options.format.as_deref().and_then(|f| f.parse().ok()).unwrap_or(Format::Table);
             complain(format, &place, &error);
             error.exit_code()
         }
@@ -96,7 +104,9 @@ pub async fn execute(
 ) -> Result<(), (String, Error)> {
     let plain = |error: Error| (String::new(), error);
     if options.help {
-        return write(out, &help::text(None).map_err(plain)?).map_err(plain);
+        // `qa4 vm start --help` is about VMs.
+        let topic = options.command.first().map(String::as_str).filter(|word| help::topics().contains(word));
+        return write(out, &help::text(topic).map_err(plain)?).map_err(plain);
     }
     if options.version {
         return write(out, &format!("qa4 {}\n", env!("CARGO_PKG_VERSION"))).map_err(plain);
@@ -114,6 +124,9 @@ pub async fn execute(
         let script = completion::script(shell)
             .ok_or_else(|| plain(Error::Usage(format!("no completion for `{shell}`; there is {known}"))))?;
         return write(out, script).map_err(plain);
+    }
+    if options.command == ["manual"] {
+        return write(out, &manual::page()).map_err(plain);
     }
     if !options.command.is_empty() {
         let line = Line::from_arguments(&options.command);

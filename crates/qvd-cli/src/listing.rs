@@ -11,6 +11,7 @@ use crate::noun::Noun;
 use crate::output::{Column, Listing};
 use crate::run::Context;
 use crate::session::Session;
+use crate::watch::watch;
 
 /// Lines of the log that are shown when nobody says how many.
 const LOG_ROWS: u32 = 100;
@@ -41,9 +42,13 @@ pub(crate) async fn get(
     if noun.object == action::Object::Log {
         // It is read from its end, and it may be long.
         call.order.get_or_insert_with(|| (vec!["time".to_owned(), "id".to_owned()], true));
-        if context.options.limit.is_none() && context.pages.is_none() {
+        let whole = context.pages.is_some() && !context.options.watch;
+        if context.options.limit.is_none() && !whole {
             call.block = LOG_ROWS;
         }
+    }
+    if context.options.watch {
+        return watch(context, noun, &call, &columns).await;
     }
     let paged = context.options.limit.is_none() && noun.object != action::Object::Config;
     if let Some(pages) = context.pages.clone().filter(|_| paged) {

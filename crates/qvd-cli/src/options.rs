@@ -6,11 +6,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Parser;
+use qvd_model::nearest;
 use qvd_runtime::Config;
 use secrecy::SecretString;
 
 use crate::error::Error;
 use crate::output::{Format, Style};
+use crate::pins::Pins;
+use crate::proxy::Proxy;
+use crate::transport::Address;
 
 /// The options of the program. They may stand anywhere; `--` ends them.
 #[derive(Debug, Clone, Parser)]
@@ -62,9 +66,15 @@ pub struct Options {
     /// Certificate authority of the API.
     #[arg(long)]
     pub ca: Option<PathBuf>,
+    /// Trusts the certificate that the API has the first time, and no other one after that.
+    #[arg(long, conflicts_with_all = ["insecure", "ca"])]
+    pub pin: bool,
     /// Does not check the certificate of the API.
     #[arg(long)]
     pub insecure: bool,
+    /// The API and administrator that `qa.profile.NAME.*` of the configuration files describes.
+    #[arg(long)]
+    pub profile: Option<String>,
     /// Changes every object without asking.
     #[arg(long, visible_alias = "yes", short_alias = 'y')]
     pub force: bool,
@@ -74,6 +84,9 @@ pub struct Options {
     /// A selection that matches nothing is no failure.
     #[arg(long)]
     pub allow_empty: bool,
+    /// Shows a listing again whenever something changes.
+    #[arg(long)]
+    pub watch: bool,
     /// Waits until VMs have started or stopped.
     #[arg(long)]
     pub wait: bool,
@@ -119,6 +132,17 @@ impl Options {
         (options.quiet, options.force) = (quiet, force);
         options
     }
+}
+
+/// The layout that arguments ask for, also where they are wrong otherwise.
+pub(crate) fn format_of(arguments: &[String]) -> Format {
+    let asks = |name: &str| ["-f", "-o", "--format", "--output"].contains(&name);
+    let named = arguments.iter().enumerate().find_map(|(at, argument)| match argument.split_once('=') {
+        Some((name, format)) if asks(name) => Some(format),
+        None if asks(argument) => arguments.get(at + 1).map(String::as_str),
+        _ => None,
+    });
+    named.and_then(|name| name.parse().ok()).unwrap_or(Format::Table)
 }
 
 /// `90`, `90s`, `5m`, `2h`.
@@ -179,6 +203,10 @@ pub struct Settings {
     pub ca: Option<PathBuf>,
     /// The certificate of the API is not checked.
     pub insecure: bool,
+    /// Certificates are those that were seen first.
+    pub pins: Option<Pins>,
+    /// The proxy on the way to the API.
+    pub proxy: Option<Proxy>,
     /// Tenant of new objects.
     pub for_tenant: Option<String>,
     /// How long an answer may take.
@@ -210,9 +238,23 @@ impl Settings {
         }
         let config = if files.is_empty() { Config::parse("none", "") } else { Config::load(&files) };
         let values = config.map_err(|e| Error::Usage(e.to_string()))?.now();
-        let file = |key: &str| {
+        let stored = |key: &str| {
             let value = values.optional(key).map_err(|e| Error::Usage(e.to_string()))?;
             Ok::<_, Error>(value.filter(|v| !v.is_empty()))
+        };
+        let profile =
+            options.profile.clone().or_else(|| environment("QVD_PROFILE").filter(|p| !p.is_empty()));
+        if let Some(name) = &profile {
+            check_profile(name, &values.keys())?;
+        }
+        let file = |key: &str| match (&profile, key.strip_prefix("qa.")) {
+            (Some(profile), Some(name)) => match stored(&format!("qa.profile.{profile}.{name}"))? {
+                // A password is not shown to another API than the one that it is for.
+                None if OF_ONE_API.contains(&name) => Ok(None),
+                None => stored(key),
+                found => Ok(found),
+            },
+            _ => stored(key),
         };
         let layered = |option: Option<String>, variable: &str, key: &str| match option {
             Some(value) => Ok(Some(value)),
@@ -222,10 +264,17 @@ impl Settings {
             },
         };
         let place = place(options, environment, &file)?;
+        let proxy = match &place {
+            Place::Url(url) => {
+                let address = Address::parse(url)?;
+                Proxy::of(environment, &address.host, address.port)?
+            }
+            Place::Socket(_) => None,
+        };
         let text = |path: &PathBuf| path.to_string_lossy().into_owned();
-        let stored = file("qa.password")?;
+        let stored_password = file("qa.password")?;
         let stored_token = file("qa.token")?;
-        if (stored.is_some() || stored_token.is_some()) && !options.quiet {
+        if (stored_password.is_some() || stored_token.is_some()) && !options.quiet {
             warn_about_readable(&files);
         }
         let credentials = match layered(options.login.clone(), "QVD_LOGIN", "qa.login")? {
@@ -234,7 +283,7 @@ impl Settings {
                 tenant: layered(options.tenant.clone(), "QVD_TENANT", "qa.tenant")?,
                 password: match password(options)? {
                     Some(password) => Some(password),
-                    None => environment("QVD_PASSWORD").filter(|v| !v.is_empty()).or(stored),
+                    None => environment("QVD_PASSWORD").filter(|v| !v.is_empty()).or(stored_password),
                 },
             }),
             None => None,
@@ -245,12 +294,9 @@ impl Settings {
             (None, Some(_)) => None,
             (None, None) => environment("QVD_TOKEN").filter(|v| !v.is_empty()).or(stored_token),
         };
-        let insecure = match layered(None, "QVD_INSECURE", "qa.insecure")?.as_deref() {
-            _ if options.insecure => true,
-            None | Some("0" | "false" | "no" | "off") => false,
-            Some("1" | "true" | "yes" | "on") => true,
-            Some(other) => return Err(Error::Usage(format!("qa.insecure: `{other}` is neither 1 nor 0"))),
-        };
+        let insecure =
+            options.insecure || switch("qa.insecure", layered(None, "QVD_INSECURE", "qa.insecure")?)?;
+        let pin = options.pin || switch("qa.pin", layered(None, "QVD_PIN", "qa.pin")?)?;
         if insecure && !options.quiet {
             eprintln!("qa4: the certificate of the API is not checked");
         }
@@ -268,12 +314,23 @@ impl Settings {
             style,
             ca: layered(options.ca.as_ref().map(text), "QVD_CA", "qa.ca")?.map(PathBuf::from),
             insecure,
+            pins: match &home {
+                Some(home) if pin => Some(Pins::at(home.join(".qvd/qa.pins"))),
+                None if pin => {
+                    return Err(Error::Usage("--pin: without HOME nothing can be kept".to_owned()));
+                }
+                _ => None,
+            },
+            proxy,
             for_tenant: match &options.for_tenant {
                 Some(tenant) => Some(tenant.clone()),
                 None => file("qa.default_tenant")?,
             },
             timeout: options.timeout,
-            session_file: home.as_ref().map(|h| h.join(".qvd/qa.session")),
+            session_file: home.as_ref().map(|h| match &profile {
+                Some(profile) => h.join(format!(".qvd/qa.session.{profile}")),
+                None => h.join(".qvd/qa.session"),
+            }),
             history_file: home.map(|h| h.join(".qvd/qa.history")),
             traced: options.verbose,
             pager: environment("PAGER").filter(|p| !p.is_empty()),
@@ -284,6 +341,32 @@ impl Settings {
                     .map_err(|_| Error::Usage(format!("confirm.threshold: `{text}` is not a number")))?,
             },
         })
+    }
+}
+
+/// What a profile has of its own, and does not take over from the settings without one.
+const OF_ONE_API: &[&str] =
+    &["url", "socket", "login", "password", "token", "tenant", "ca", "insecure", "pin"];
+
+/// A profile is one of those that the files describe.
+fn check_profile(name: &str, keys: &[String]) -> Result<(), Error> {
+    let described = keys.iter().filter_map(|key| key.strip_prefix("qa.profile.")?.split_once('.'));
+    let mut known: Vec<&str> = described.map(|(profile, _)| profile).collect();
+    known.sort_unstable();
+    known.dedup();
+    if known.contains(&name) && !name.contains('/') {
+        return Ok(());
+    }
+    let hint = nearest(name, known.iter().copied());
+    let hint = hint.map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default();
+    Err(Error::Usage(format!("no profile `{name}`: no file sets qa.profile.{name}.url{hint}")))
+}
+
+fn switch(key: &str, value: Option<String>) -> Result<bool, Error> {
+    match value.as_deref() {
+        None | Some("0" | "false" | "no" | "off") => Ok(false),
+        Some("1" | "true" | "yes" | "on") => Ok(true),
+        Some(other) => Err(Error::Usage(format!("{key}: `{other}` is neither 1 nor 0"))),
     }
 }
 
@@ -334,7 +417,7 @@ fn warn_about_readable(files: &[PathBuf]) {
     for file in files {
         let readable = std::fs::metadata(file).is_ok_and(|meta| meta.mode() & 0o077 != 0);
         let holds = |key: &str| std::fs::read_to_string(file).is_ok_and(|text| text.contains(key));
-        if readable && (holds("qa.password") || holds("qa.token")) {
+        if readable && ([".password", ".token"].into_iter().any(holds)) {
             eprintln!(
                 "qa4: others can read {}, which holds a password or token: chmod 600 it",
                 file.display()

@@ -2,8 +2,8 @@
 
 use std::io::{IsTerminal, Write, stdin};
 
-use qvd_model::action::{self, Entity, Verb as Does};
-use qvd_model::filter::{Filter, Operator};
+use qvd_model::action::{self, Entity, Kind, Verb as Does};
+use qvd_model::filter::{Filter, Operand, Operator, Scalar};
 
 use crate::api::{Api, Call, ask_line, ask_password};
 use crate::command::{Command, ObjectCommand, Verb};
@@ -13,7 +13,10 @@ use crate::grammar::{self, Line, Parsed};
 use crate::options::{Options, Settings};
 use crate::output::{Format, Listing, Style, unwritten};
 use crate::pages::{self, Pages};
-use crate::{change, creation, explain, grant, help, listing, property, second_factor, setting};
+use crate::suggestion::suggested;
+use crate::{
+    change, clock, creation, doctor, explain, grant, help, listing, property, rows, second_factor, setting,
+};
 
 /// Who gives the commands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +94,12 @@ impl<'a> Runner<'a> {
             Command::PageSize(Some(size)) => self.page_size = size,
             Command::Statistics => self.statistics().await?,
             Command::Version => self.version().await?,
+            Command::WhoAmI => {
+                let mut who = doctor::whoami(self.api().await?).await?;
+                who.choose(&self.options.columns)?;
+                who.print(self.settings.style, self.out)?;
+            }
+            Command::Doctor => self.doctor().await?,
             Command::Login => {
                 let ask = self.mode == Mode::Shell;
                 self.api().await?.log_in(ask).await?;
@@ -119,10 +128,13 @@ impl<'a> Runner<'a> {
         let pages = paged.then_some(Pages { size: page_size, program: pager });
         let mut context = Context { api, options, out: self.out, mode, pages };
         let ObjectCommand { noun, selection, verb } = command;
-        let selection = selection.map(|filter| understood(filter, action::entity(noun.object)));
-        match verb {
+        let entity = action::entity(noun.object);
+        let selection = selection.map(|filter| timed(understood(filter, entity), entity)).transpose()?;
+        let asked = selection.clone();
+        let outcome = match verb {
             Verb::Get { fields, order } => listing::get(&mut context, noun, selection, fields, order).await,
             Verb::New(assignments) => creation::create(&mut context, noun, assignments).await,
+            Verb::Import(file) => rows::import(&mut context, noun, &file).await,
             Verb::GetProperties(keys) => property::get(&mut context, noun, selection, &keys).await,
             Verb::SetProperties(assignments) => {
                 property::register(&mut context, noun, selection.clone(), &assignments).await?;
@@ -140,6 +152,10 @@ impl<'a> Runner<'a> {
                 setting::change(&mut context, noun, selection, verb).await
             }
             verb => change::change(&mut context, noun, selection, verb).await,
+        };
+        match outcome {
+            Ok(()) => Ok(()),
+            Err(error) => Err(suggested(context.api, noun, asked.as_ref(), error).await),
         }
     }
 
@@ -157,6 +173,19 @@ impl<'a> Runner<'a> {
         let answer = self.api().await?.call(&call).await?;
         let style = self.settings.style;
         listing::statistics(answer, &self.options.columns)?.print(style, self.out)
+    }
+
+    /// `doctor`: all that could be looked at is shown, also when something failed in between.
+    async fn doctor(&mut self) -> Result<(), Error> {
+        let (mut findings, failed) = doctor::examine(&self.settings).await;
+        findings.choose(&self.options.columns)?;
+        findings.print(self.settings.style, self.out)?;
+        let problem = serde_json::json!("problem");
+        match (failed, findings.rows.iter().filter(|row| row.get("result") == Some(&problem)).count()) {
+            (Some(error), _) => Err(error),
+            (None, 0) => Ok(()),
+            (None, count) => Err(Error::Unwell(count)),
+        }
     }
 
     async fn version(&mut self) -> Result<(), Error> {
@@ -240,6 +269,27 @@ pub(crate) fn complain(format: Format, place: &str, error: &Error) {
 fn understood(filter: Filter, entity: &Entity) -> Filter {
     let filter = filter.rename(&|name| Some(entity.resolve_read(name).to_owned()));
     if entity.field("file").is_none() { filter } else { with_file_names(filter) }
+}
+
+/// Moments as the API reads them.
+fn timed(filter: Filter, entity: &Entity) -> Result<Filter, Error> {
+    let each =
+        |members: Vec<Filter>| members.into_iter().map(|m| timed(m, entity)).collect::<Result<Vec<_>, _>>();
+    Ok(match filter {
+        Filter::And(members) => Filter::And(each(members)?),
+        Filter::Or(members) => Filter::Or(each(members)?),
+        Filter::Not(inner) => Filter::Not(Box::new(timed(*inner, entity)?)),
+        Filter::Test(mut test) if entity.field(&test.field).is_some_and(|f| f.kind == Kind::Moment) => {
+            let scalar = |value: Scalar| value.map(|text| clock::compared(&text)).transpose();
+            test.operand = match test.operand {
+                Operand::One(one) => Operand::One(scalar(one)?),
+                Operand::Many(many) => Operand::Many(many.into_iter().map(scalar).collect::<Result<_, _>>()?),
+                Operand::Range(from, to) => Operand::Range(clock::compared(&from)?, clock::compared(&to)?),
+            };
+            Filter::Test(test)
+        }
+        other => other,
+    })
 }
 
 fn with_file_names(filter: Filter) -> Filter {

@@ -7,7 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::http::request::Builder;
 use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use nix::sys::socket::{setsockopt, sockopt};
@@ -20,7 +22,8 @@ use tokio_rustls::TlsConnector;
 
 use crate::error::Error;
 use crate::options::{Place, Settings};
-use crate::tls;
+use crate::pins::fingerprint;
+use crate::tls::{self, Trust};
 
 /// The largest answer that is read.
 const MAX_ANSWER: usize = 512 << 20;
@@ -103,20 +106,41 @@ impl Connection {
 
     async fn tls(url: &str, settings: &Settings) -> Result<Self, Error> {
         let address = Address::parse(url)?;
-        let config = tls::client_config(settings.ca.as_deref(), settings.insecure)?;
+        let authority = format!("{}:{}", address.host, address.port);
+        let known = settings.pins.as_ref().map(|pins| pins.known(&authority)).transpose()?.flatten();
+        let config = tls::client_config(match &settings.pins {
+            _ if settings.insecure => Trust::Anybody,
+            Some(_) => Trust::Pinned(known.clone()),
+            None => Trust::Authorities(settings.ca.as_deref()),
+        })?;
         let name = ServerName::try_from(address.host.trim_matches(['[', ']']).to_owned())
             .map_err(|_| Error::Usage(format!("`{}` is not a host name", address.host)))?;
         let host = address.host.trim_matches(['[', ']']);
-        let stream = TcpStream::connect((host, address.port)).await.map_err(|e| unreachable(url, e))?;
+        let stream = match &settings.proxy {
+            None => TcpStream::connect((host, address.port)).await.map_err(|e| unreachable(url, e))?,
+            Some(proxy) => {
+                let through = |e| unreachable(url, format!("proxy {}: {e}", proxy.place()));
+                proxy.connect(host, address.port).await.map_err(through)?
+            }
+        };
         stream.set_nodelay(true).map_err(|e| unreachable(url, e))?;
         // A line that went dead while a file is on its way is noticed, and the file gone on with.
         setsockopt(&stream, sockopt::TcpUserTimeout, &SILENCE).map_err(|e| unreachable(url, e))?;
         let connector = TlsConnector::from(Arc::new(config));
-        let stream = connector.connect(name, stream).await.map_err(|e| {
-            let hint = if tls::is_trust_problem(&e) { "; give its authority with --ca" } else { "" };
-            unreachable(url, format!("{e}{hint}"))
+        let stream = connector.connect(name, stream).await.map_err(|e| match &settings.pins {
+            Some(pins) if tls::is_trust_problem(&e) => unreachable(url, pins.changed(&authority)),
+            None if tls::is_trust_problem(&e) => {
+                unreachable(url, format!("{e}; give its authority with --ca, or see --pin"))
+            }
+            _ => unreachable(url, e),
         })?;
-        let authority = format!("{}:{}", address.host, address.port);
+        if let (Some(pins), None) = (settings.pins.as_ref().filter(|_| !settings.insecure), known)
+            && let Some([certificate, ..]) = stream.get_ref().1.peer_certificates()
+        {
+            let fingerprint = fingerprint(certificate);
+            pins.remember(&authority, &fingerprint).map_err(|e| Error::Usage(format!("--pin: {e}")))?;
+            eprintln!("qa4: {authority} is known by its certificate from now on, SHA-256 {fingerprint}");
+        }
         Self::start(stream, authority, address.prefix, url.to_owned(), settings.timeout).await
     }
 
@@ -139,21 +163,7 @@ impl Connection {
     /// Sends a request and reads the whole answer.
     pub async fn send(&mut self, outgoing: Outgoing<'_>) -> Result<Reply, Error> {
         let Outgoing { method, path, content_type, proof, headers, body, more } = outgoing;
-        let mut request = Request::builder()
-            .method(method)
-            .uri(format!("{}{path}", self.prefix))
-            .header(header::HOST, &self.host)
-            .header(header::CONTENT_TYPE, content_type);
-        request = match proof {
-            Some(Proof::Session(sid)) => request.header(header::COOKIE, format!("sid={sid}")),
-            Some(Proof::Token(token)) => {
-                request.header(header::AUTHORIZATION, format!("Bearer {}", token.expose_secret()))
-            }
-            None => request,
-        };
-        for (name, value) in headers {
-            request = request.header(*name, value);
-        }
+        let request = self.request(method, path, content_type, proof, headers);
         let request = request.body(body).map_err(|e| Error::Usage(e.to_string()))?;
         let place = self.place.clone();
         let exchange = async {
@@ -176,6 +186,49 @@ impl Connection {
         tokio::time::timeout(limit, exchange).await.map_err(|_| Error::Timeout(limit.as_secs()))?
     }
 
+    /// Opens a stream that goes on until one of both ends it.
+    pub(crate) async fn stream(&mut self, path: &str, proof: Option<Proof<'_>>) -> Result<Incoming, Error> {
+        let request = self.request(Method::GET, path, "application/json", proof, &[]);
+        let request = request.body(whole(Vec::new())).map_err(|e| Error::Usage(e.to_string()))?;
+        let place = self.place.clone();
+        let opening = async {
+            self.sender.ready().await.map_err(|e| unreachable(&place, e))?;
+            self.sender.send_request(request).await.map_err(|e| unreachable(&place, e))
+        };
+        let answer = tokio::time::timeout(self.timeout, opening).await;
+        let answer = answer.map_err(|_| Error::Timeout(self.timeout.as_secs()))??;
+        if answer.status() == StatusCode::OK {
+            return Ok(answer.into_body());
+        }
+        Err(unreachable(&self.place, format!("{path} is answered with {}", answer.status())))
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        proof: Option<Proof<'_>>,
+        headers: &[(&'static str, String)],
+    ) -> Builder {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.prefix))
+            .header(header::HOST, &self.host)
+            .header(header::CONTENT_TYPE, content_type);
+        request = match proof {
+            Some(Proof::Session(sid)) => request.header(header::COOKIE, format!("sid={sid}")),
+            Some(Proof::Token(token)) => {
+                request.header(header::AUTHORIZATION, format!("Bearer {}", token.expose_secret()))
+            }
+            None => request,
+        };
+        for (name, value) in headers {
+            request = request.header(*name, value);
+        }
+        request
+    }
+
     /// Whether the other side has ended it.
     pub fn is_closed(&self) -> bool {
         self.sender.is_closed()
@@ -193,14 +246,14 @@ fn unreachable(place: &str, problem: impl std::fmt::Display) -> Error {
 
 /// The parts of `https://host:port/prefix`.
 #[derive(Debug, PartialEq, Eq)]
-struct Address {
-    host: String,
-    port: u16,
+pub(crate) struct Address {
+    pub(crate) host: String,
+    pub(crate) port: u16,
     prefix: String,
 }
 
 impl Address {
-    fn parse(url: &str) -> Result<Self, Error> {
+    pub(crate) fn parse(url: &str) -> Result<Self, Error> {
         let wrong = |problem: &str| Error::Usage(format!("`{url}` is not the address of an API: {problem}"));
         let rest = url.strip_prefix("https://").ok_or_else(|| wrong("it must begin with https://"))?;
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));

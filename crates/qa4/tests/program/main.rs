@@ -11,6 +11,7 @@
 
 mod behavior;
 mod completion;
+mod connection;
 mod dialog;
 #[path = "../../../qvd-admin/tests/integration/installation.rs"]
 #[allow(dead_code, reason = "the tests of the API use the rest")]

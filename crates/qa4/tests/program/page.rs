@@ -64,6 +64,13 @@ async fn every_example_about_configuration_is_true() {
     assert!(checked("configuration_page", CONFIGURATION).await > 5);
 }
 
+#[test]
+fn the_exit_codes_of_the_page_are_those_of_the_program() {
+    for (code, meaning) in qvd_cli::error::EXIT_CODES {
+        assert!(QA4.contains(&format!("\n| {code} | {meaning} |\n")), "{code}");
+    }
+}
+
 /// Runs the examples of a page against an installation of their own; how many there are.
 async fn checked(name: &str, page: &str) -> usize {
     let it = Installation::start(name).await;
@@ -78,7 +85,7 @@ async fn checked(name: &str, page: &str) -> usize {
         let here = here.replace("/run/qvd/api.sock", &it.path("api.sock").display().to_string());
         let mut bash = Command::new("bash");
         let as_program = program.command();
-        bash.args(["--norc", "-c", &format!("exec 2>&1; {here}")]).env_clear();
+        bash.args(["--norc", "-c", &format!("exec 2>&1; {here}")]).env_clear().current_dir(program.home(""));
         bash.env("PATH", format!("{}:/usr/bin:/bin", bin.display()));
         bash.envs(as_program.get_envs().filter_map(|(name, value)| Some((name, value?))));
         let output = tokio::task::block_in_place(|| bash.output()).unwrap();
