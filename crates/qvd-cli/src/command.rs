@@ -117,6 +117,8 @@ pub enum Verb {
     Default,
     /// Replace the certificate and key of the routers.
     Ssl(Vec<Assignment>),
+    /// Empty hosts, by this time at the latest.
+    Drain(Option<String>),
     /// Tell their story.
     Explain,
     /// List the files that wait in the staging directory.
@@ -195,6 +197,7 @@ impl Verb {
             Self::Can(_) => "can",
             Self::Default => "default",
             Self::Ssl(_) => "ssl",
+            Self::Drain(_) => "drain",
             Self::Explain => "explain",
             Self::Staging => "staging",
         }
@@ -257,6 +260,7 @@ fn tail(verb: &Verb) -> String {
         Verb::Import(file) => word(file),
         Verb::Assign { kinds, .. } => words(kinds),
         Verb::Grant { what, names, .. } => format!("{} {}", what.word(), words(names)),
+        Verb::Drain(limit) => limit.as_deref().map(word).unwrap_or_default(),
         Verb::Can(pattern) => pattern.as_deref().map(word).unwrap_or_default(),
         Verb::Block(_)
         | Verb::Delete

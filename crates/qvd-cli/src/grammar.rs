@@ -225,6 +225,7 @@ fn subject(
         "stop" => Verb::Stop,
         "disconnect" => Verb::Disconnect,
         "default" => Verb::Default,
+        "drain" => Verb::Drain(time(cursor, text)?),
         "ssl" | "staging" if selection.is_some() => {
             return Err(SyntaxError::new(verb_at, format!("`{word}` takes no selection")));
         }
@@ -247,6 +248,25 @@ fn subject(
         return Err(cursor.expected("`,` or the end of the command"));
     };
     Err(SyntaxError::new(if names_selection { tail_at } else { cursor.at() }, message))
+}
+
+/// A time at the end of the line, which needs no quotes there.
+fn time(cursor: &mut Cursor<'_>, text: &str) -> Result<Option<String>, SyntaxError> {
+    let at = cursor.at();
+    match cursor.peek() {
+        None => return Ok(None),
+        Some(TokenKind::Quoted(_)) => return cursor.value("a time").map(Some),
+        Some(_) => {}
+    }
+    let rest = text.get(at..).unwrap_or_default().trim();
+    // What looks like a selection is one that stands at the wrong place.
+    if rest.contains(['=', '~', '<', '>', ',']) {
+        return Ok(None);
+    }
+    while !cursor.is_at_end() {
+        cursor.advance();
+    }
+    Ok(Some(rest.to_owned()))
 }
 
 /// The verb that stands here, and whether it is about custom properties (`set property`, `property set`).

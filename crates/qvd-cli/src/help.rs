@@ -184,6 +184,16 @@ fn groups(noun: &Noun, entity: &Entity) -> Vec<(&'static str, Vec<String>)> {
         &[format!("{word} [SELECTION] block | unblock"), format!("  {word} {sample} block")],
     );
     add(
+        "Drain",
+        has("drain"),
+        &[
+            format!(
+                "{word} [SELECTION] drain [TIME]   nobody comes; who is there is asked to leave, and has to at TIME"
+            ),
+            format!("  {word} {sample} drain now + 2 hours --wait"),
+        ],
+    );
+    add(
         "Run",
         has("start"),
         &[
@@ -263,7 +273,7 @@ Options
       --dry-run         show what would change
       --allow-empty     a selection that matches nothing is no failure
       --watch           show a listing again whenever something changes
-      --wait            wait until VMs have started or stopped
+      --wait            wait until VMs have started or stopped, or hosts are empty
       --no-wait         do not wait until an image is imported
       --server-side     config ssl: the files are on the server
       --strict          no tolerance for slips, or for objects already as wanted

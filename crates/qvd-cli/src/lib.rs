@@ -17,6 +17,7 @@ pub mod completion;
 mod config_set;
 mod creation;
 mod doctor;
+mod drain;
 pub mod error;
 mod explain;
 pub mod grammar;

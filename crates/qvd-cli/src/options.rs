@@ -87,7 +87,7 @@ pub struct Options {
     /// Shows a listing again whenever something changes.
     #[arg(long)]
     pub watch: bool,
-    /// Waits until VMs have started or stopped.
+    /// Waits until VMs have started or stopped, or hosts are empty.
     #[arg(long)]
     pub wait: bool,
     /// Does not wait until an image is imported.
@@ -296,7 +296,9 @@ impl Settings {
         };
         let insecure =
             options.insecure || switch("qa.insecure", layered(None, "QVD_INSECURE", "qa.insecure")?)?;
-        let pin = options.pin || switch("qa.pin", layered(None, "QVD_PIN", "qa.pin")?)?;
+        // An authority on the command line is meant, whatever is kept in a file.
+        let pin =
+            options.pin || (options.ca.is_none() && switch("qa.pin", layered(None, "QVD_PIN", "qa.pin")?)?);
         if insecure && !options.quiet {
             eprintln!("qa4: the certificate of the API is not checked");
         }

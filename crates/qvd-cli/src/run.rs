@@ -15,7 +15,8 @@ use crate::output::{Format, Listing, Style, unwritten};
 use crate::pages::{self, Pages};
 use crate::suggestion::suggested;
 use crate::{
-    change, clock, creation, doctor, explain, grant, help, listing, property, rows, second_factor, setting,
+    change, clock, creation, doctor, drain, explain, grant, help, listing, property, rows, second_factor,
+    setting,
 };
 
 /// Who gives the commands.
@@ -147,6 +148,7 @@ impl<'a> Runner<'a> {
             Verb::Can(pattern) => grant::can(&mut context, noun, selection, pattern).await,
             Verb::Ssl(assignments) => setting::ssl(&mut context, assignments).await,
             Verb::Staging => listing::staging(&mut context).await,
+            Verb::Drain(limit) => drain::drain(&mut context, noun, selection, limit).await,
             Verb::Explain => explain::explain(&mut context, noun, selection).await,
             verb if noun.object == action::Object::Config => {
                 setting::change(&mut context, noun, selection, verb).await

@@ -15,8 +15,15 @@ pub struct UnknownWord {
 /// The name that somebody probably meant by an unknown one: at most two edits away, and not half another word.
 pub fn nearest<'a>(unknown: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let most = unknown.chars().count().div_ceil(2).min(2);
-    let near = names.into_iter().map(|name| (distance(name, unknown), name)).filter(|(d, _)| *d <= most);
-    near.min().map(|(_, name)| name)
+    let letters = |word: &str| {
+        let mut letters: Vec<char> = word.chars().collect();
+        letters.sort_unstable();
+        letters
+    };
+    let wanted = letters(unknown);
+    // Of names that are as near, the one with the same letters is meant: two of them were typed the other way round.
+    let near = names.into_iter().map(|name| (distance(name, unknown), letters(name) != wanted, name));
+    near.filter(|(d, ..)| *d <= most).min().map(|(.., name)| name)
 }
 
 /// Edit distance, counted up to 3.
@@ -91,3 +98,22 @@ macro_rules! words {
     };
 }
 pub(crate) use words;
+
+#[cfg(test)]
+mod tests {
+    use super::nearest;
+
+    #[test]
+    fn the_name_that_was_meant() {
+        let names = ["mac", "name", "state", "step"];
+        for (typed, meant) in [
+            ("nmae", Some("name")),
+            ("stat", Some("state")),
+            ("stp", Some("step")),
+            ("color", None),
+            ("x", None),
+        ] {
+            assert_eq!(nearest(typed, names), meant, "{typed}");
+        }
+    }
+}

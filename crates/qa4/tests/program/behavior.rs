@@ -292,6 +292,47 @@ async fn a_start_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_is_emptied_in_time() {
+    let (it, program) = with_vms("drain", &["a", "b", "c"]).await;
+    it.running_host("node1", "10.3.15.9").await;
+    it.sql(
+        "UPDATE vm_runtimes SET vm_state = 'running', user_state = 'connected', host_id = (SELECT id FROM hosts)
+             WHERE vm_id IN (SELECT id FROM vms WHERE name <> 'c');
+         UPDATE vm_runtimes SET vm_expiration_hard = now() + interval '1 minute'
+             WHERE vm_id = (SELECT id FROM vms WHERE name = 'a')",
+    )
+    .await;
+    let blocked = || program.run(&["host", "get", "blocked", "-o", "csv", "--no-headers"]).out;
+    for (words, exit, said) in [
+        (&["host", "node1", "drain", "--dry-run"][..], 0, "would drain: node1, with 2 desktops\n"),
+        (&["host", "drain"], 10, "drain all 1 server nodes: node1"),
+        (&["host", "drain", "node1"], 2, "node1"),
+        (&["host", "drain", "name=node1"], 2, "put the filter before the action"),
+        (&["host", "node1", "drain", "never"], 2, "leave it out"),
+        (&["host", "nodeX", "drain"], 6, "did you mean `node1`?"),
+    ] {
+        let run = program.run(words);
+        assert_eq!((run.exit, run.out.contains(said) || run.err.contains(said)), (exit, true), "{run:?}");
+    }
+    assert_eq!(blocked(), "0\n");
+    let late = program.run(&["host", "node1", "drain", "now", "+", "1", "hour", "--wait", "--timeout", "1s"]);
+    assert_eq!((late.exit, late.out.as_str()), (11, ""), "{late:?}");
+    assert!(late.err.contains("2 desktops are asked to leave node1"), "{late:?}");
+    assert!(late.err.contains("not stopped within 1 seconds: a, b"), "{late:?}");
+    assert_eq!(blocked(), "1\n");
+    // Who had to leave sooner still has to, and who works elsewhere is left alone.
+    let limits = "SELECT string_agg(v.name || CASE WHEN r.vm_expiration_hard < now() + interval '2 minutes' THEN ' soon'
+             WHEN r.vm_expiration_hard > now() + interval '50 minutes' THEN ' late' ELSE '' END, ', ' ORDER BY v.name)
+         FROM vms AS v JOIN vm_runtimes AS r ON r.vm_id = v.id WHERE r.vm_expiration_soft IS NOT NULL";
+    let limits: String = it.database().client().await.unwrap().query_one(limits, &[]).await.unwrap().get(0);
+    assert_eq!(limits, "a soon, b late");
+    it.sql("UPDATE vm_runtimes SET vm_state = 'stopped', host_id = NULL").await;
+    let empty = program.run(&["host", "node1", "drain", "--wait"]);
+    assert_eq!((empty.exit, empty.out.as_str()), (0, "Total: 1\n"), "{empty:?}");
+    it.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_can_be_tried_and_capped() {
     let (it, program) = with_vms("capped", &["a", "b", "c"]).await;
     let tried = program.run(&["vm", "set", "description=new", "--dry-run"]);
