@@ -17,6 +17,7 @@ mod console;
 mod containers;
 mod deliveries;
 mod downloads;
+mod earlier_clients;
 mod examples;
 mod files;
 mod images;

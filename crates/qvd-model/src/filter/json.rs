@@ -86,17 +86,23 @@ fn conjunction(mut members: Vec<Filter>) -> Result<Filter, FilterError> {
     }
 }
 
+fn disjunction(mut members: Vec<Filter>) -> Filter {
+    match members.len() {
+        1 => members.pop().unwrap_or(Filter::all()),
+        _ => Filter::Or(members),
+    }
+}
+
 fn entry(key: &str, value: &Value, depth: usize, budget: &mut usize) -> Result<Filter, FilterError> {
     match key {
         "-and" => conjunction(entries(value, depth + 1, budget)?),
         "-or" | "-not" => {
-            let mut members = entries(value, depth + 1, budget)?;
-            let either = match members.len() {
-                // An empty alternative adds no restriction: an empty list page of the WAT sends one.
-                0 => return Ok(Filter::all()),
-                1 => members.pop().unwrap_or(Filter::all()),
-                _ => Filter::Or(members),
-            };
+            let members = entries(value, depth + 1, budget)?;
+            // An empty alternative adds no restriction: an empty list page of the WAT sends one.
+            if members.is_empty() {
+                return Ok(Filter::all());
+            }
+            let either = disjunction(members);
             Ok(if key == "-or" { either } else { either.negated() })
         }
         field => comparisons(field, value, budget),
@@ -126,10 +132,14 @@ fn comparisons(field: &str, value: &Value, budget: &mut usize) -> Result<Filter,
                         Operator::parse(name).ok_or_else(|| FilterError::Operator(name.clone()))?;
                     let operand = operand(field, value, budget)?;
                     let listable = matches!(operator, Operator::Equal | Operator::Different | Operator::Like);
-                    match operand {
-                        Operand::Many(_) if !listable => Err(FilterError::Operator(name.clone())),
-                        operand => Ok(test(operator, operand)),
-                    }
+                    Ok(match operand {
+                        // Any of them; existing clients also send a single value as a list.
+                        Operand::Many(values) if !listable && !values.is_empty() => {
+                            disjunction(values.into_iter().map(|v| test(operator, Operand::One(v))).collect())
+                        }
+                        Operand::Many(none) if !listable => test(Operator::Equal, Operand::Many(none)),
+                        operand => test(operator, operand),
+                    })
                 })
                 .collect::<Result<_, _>>()?;
             conjunction(members)
@@ -204,13 +214,23 @@ mod tests {
     }
 
     #[test]
+    fn a_list_of_bounds_asks_for_any_of_them() {
+        let above = |bound: &str| Filter::test("id", Operator::Greater, bound);
+        let of = |bounds: Value| parse(&json!({"-and": ["-and", ["id", {">": bounds}]]})).unwrap();
+        assert_eq!(of(json!(["10000"])), above("10000"));
+        assert_eq!(of(json!([7, 9])), Filter::Or(vec![above("7"), above("9")]));
+        let none = Test { field: "id".into(), operator: Operator::Equal, operand: Operand::Many(Vec::new()) };
+        assert_eq!(of(json!([])), Filter::Test(none), "nothing is above no bound");
+    }
+
+    #[test]
     fn what_is_not_a_filter_is_refused() {
         for bad in [
             json!(["a"]),
             json!("x"),
             json!({"a": {"=": {"x": 1}}}),
             json!({"a": {"~*": "x"}}),
-            json!({"a": {"<": [1, 2]}}),
+            json!({"a": {"<": [[1]]}}),
             json!({"id": {"-between": [1]}}),
             json!([1, 2]),
             json!({"a": {}}),
