@@ -15,6 +15,7 @@ use serde_json::json;
 use super::{Call, MAX_ENVELOPE, Outcome, admit, answer, cookie, origin, parameters, pieces, read};
 use crate::app::App;
 use crate::envelope::Envelope;
+use crate::execute::Reply;
 use crate::images::{download as downloading, import, publish as publication, upload as receiving};
 use crate::refusal::Refusal;
 use crate::session::Origin;
@@ -32,7 +33,8 @@ pub(super) async fn staging(State(app): State<Arc<App>>, request: HttpRequest) -
     let outcome = async {
         let call = read(request).await?;
         let (request, session) = admit(&app, &call, Some(creation()?)).await?;
-        Ok((import::from_staging(&app, request, false, call.envelope.sha256).await?, session))
+        let made = import::from_staging(&app, request, false, call.envelope.sha256).await?;
+        Ok((Reply::created(made), session))
     };
     answer::respond(outcome.await)
 }
@@ -49,7 +51,7 @@ pub(super) async fn docker(State(app): State<Arc<App>>, request: HttpRequest) ->
             ),
             _ => refusal,
         });
-        Ok((made?, session))
+        Ok((Reply::created(made?), session))
     };
     answer::respond(outcome.await)
 }
@@ -67,7 +69,8 @@ pub(super) async fn download(State(app): State<Arc<App>>, request: HttpRequest) 
             }
         }
         let (request, session) = admit(&app, &call, Some(creation()?)).await?;
-        Ok((downloading::from_url(&app, request, &url, call.envelope.sha256).await?, session))
+        let made = downloading::from_url(&app, request, &url, call.envelope.sha256).await?;
+        Ok((Reply::created(made), session))
     };
     answer::respond(outcome.await)
 }

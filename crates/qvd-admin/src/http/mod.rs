@@ -9,6 +9,7 @@ mod live;
 mod metrics;
 mod pieces;
 mod spy;
+mod staged;
 pub(crate) mod v2;
 
 use std::sync::Arc;
@@ -51,6 +52,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/api/ws/", any(live::open))
         .route("/vmproxy", any(spy::open))
         .route("/vmproxy/", any(spy::open))
+        .route("/api/staging", any(staged::open))
         .route("/api/di/staging", post(images::staging))
         .route("/api/di/docker", post(images::docker))
         .route("/api/di/download", post(images::download))

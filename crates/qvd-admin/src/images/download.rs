@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::import::{self, Source};
 use super::{files, incoming};
 use crate::app::App;
-use crate::execute::{Reply, Request, log_failure, osf_of};
+use crate::execute::{Request, log_failure, osf_of};
 use crate::fetch::{FetchError, Fetched, Fetcher};
 use crate::refusal::Refusal;
 use crate::session::internal;
@@ -22,7 +22,7 @@ pub(crate) async fn from_url(
     request: Arc<Request>,
     url: &str,
     sha256: Option<String>,
-) -> Result<Reply, Refusal> {
+) -> Result<i32, Refusal> {
     let found = async {
         let name = import::disk_image(&request)?;
         files::check_name(&name)?;

@@ -42,13 +42,13 @@ pub(super) enum Source {
     Elsewhere(Box<Fetched>),
 }
 
-/// Makes an image of the file that the request names in the staging directory, see [`from_staged`].
+/// Makes an image of the file that the request names in the staging directory, see [`from_staged`]; the result is its number.
 pub(crate) async fn from_staging(
     app: &Arc<App>,
     request: Arc<Request>,
     container: bool,
     sha256: Option<String>,
-) -> Result<Reply, Refusal> {
+) -> Result<i32, Refusal> {
     let (source, name) = staging::find(app, &disk_image(&request)?).await?;
     from_staged(app, request, source, name, container, sha256).await
 }
@@ -62,7 +62,7 @@ pub(crate) async fn from_staged(
     name: String,
     container: bool,
     sha256: Option<String>,
-) -> Result<Reply, Refusal> {
+) -> Result<i32, Refusal> {
     files::check_name(&name)?;
     let images = files::images(app).await?;
     storage::recognize(&source).await.map_err(refusal)?;
@@ -80,7 +80,7 @@ pub(super) async fn begin(
     name: &str,
     source: Source,
     sha256: Option<String>,
-) -> Result<Reply, Refusal> {
+) -> Result<i32, Refusal> {
     let (image, part) = create(app, request.clone(), name, part_of).await?;
     let (app2, circumstances, id) = (app.clone(), request.circumstances.clone(), image.identity.id);
     app.tasks.spawn(async move {
@@ -88,7 +88,7 @@ pub(super) async fn begin(
         let outcome = bring_in(&app2, &image, &mut part, source, sha256).await;
         settle(&app2, &circumstances, &image.identity, outcome).await;
     });
-    Ok(Reply::created(id))
+    Ok(id)
 }
 
 /// Makes an image of a file that was received and checked.

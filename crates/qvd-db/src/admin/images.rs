@@ -52,6 +52,11 @@ const PROGRESS: Sql = Sql::new(
     "set the progress of the import",
     "UPDATE di_runtimes SET percentage = $2, elapsed_time = $3 WHERE di_id = $1",
 );
+const TOLD: Sql = Sql::new(
+    "read how far the import is",
+    "SELECT state::text AS state, coalesce(percentage, 0)::real AS percentage, error_code, status_message \
+     FROM di_runtimes WHERE di_id = $1",
+);
 const FILE: Sql = Sql::new("set the file of the image", "UPDATE dis SET path = $2 WHERE id = $1");
 const CONTENT: Sql = Sql::new(
     "set what the image holds",
@@ -89,6 +94,7 @@ pub(crate) const ALL: &[Sql] = &[
     STATE,
     MOVE,
     PROGRESS,
+    TOLD,
     FILE,
     CONTENT,
     EXPIRE,
@@ -213,6 +219,33 @@ pub async fn set_import(
 /// Sets how much of an import is done, and how many seconds it has taken.
 pub async fn set_progress(session: &impl Session, di: i32, done: f32, seconds: i32) -> Result<(), Error> {
     PROGRESS.execute(session, &[&di, &done, &seconds]).await.map(drop)
+}
+
+/// How far an import is.
+#[derive(Debug)]
+pub struct Progress {
+    /// The state of the image.
+    pub state: String,
+    /// How much is done, 0 to 1.
+    pub done: f32,
+    /// The status of a failure.
+    pub error: Option<i32>,
+    /// What failed.
+    pub message: Option<String>,
+}
+
+/// How far the import of an image is, if there is one.
+pub async fn progress(session: &impl Session, di: i32) -> Result<Option<Progress>, Error> {
+    let row = TOLD.query_opt(session, &[&di]).await?;
+    row.map(|row| {
+        Ok(Progress {
+            state: TOLD.column(&row, "state")?,
+            done: TOLD.column(&row, "percentage")?,
+            error: TOLD.column(&row, "error_code")?,
+            message: TOLD.column(&row, "status_message")?,
+        })
+    })
+    .transpose()
 }
 
 /// Sets the file of an image.

@@ -97,11 +97,9 @@ impl Offer {
                 import::from_staged(app, request, source, target, false, self.sha256).await
             }
             Origin::Url(url) => download::from_url(app, request, &url, self.sha256).await,
-            Origin::Sent(length) => {
-                delivery::announce(app, request, arguments, length, self.sha256).await.map(Reply::created)
-            }
+            Origin::Sent(length) => delivery::announce(app, request, arguments, length, self.sha256).await,
         };
-        made.map_err(|refusal| refusal.while_doing(Doing::Writing))
+        made.map(Reply::created).map_err(|refusal| refusal.while_doing(Doing::Writing))
     }
 }
 
