@@ -259,7 +259,9 @@ fn arguments(
             // The tenant of other administrators is always their own.
             let own = field.name == "tenant_id" && !caller.is_super();
             if !own && !given(field.name) && !field.named_by.is_some_and(given) {
-                return Err(Refusal::about(Status::MissingArgument, field.name));
+                let empty = plain.iter().any(|(name, value)| *name == field.name && *value == "");
+                let status = if empty { Status::NoValue } else { Status::MissingArgument };
+                return Err(Refusal::about(status, field.name));
             }
         }
     }

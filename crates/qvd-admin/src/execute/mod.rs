@@ -100,7 +100,14 @@ pub(crate) async fn execute(app: &App, request: Arc<Request>) -> Result<Reply, R
         (Verb::Delete, _) => delete::delete(app, request.clone()).await,
         (Verb::Execute(order), _) => order::order(app, request.clone(), order).await,
     };
-    outcome.map_err(|refusal| refusal.while_doing(doing))
+    let outcome = outcome.map_err(|refusal| refusal.while_doing(doing));
+    // The others write what fails, with its object, where they do it.
+    let settings = matches!(action.verb, Verb::CreateOrUpdate)
+        || (action.verb == Verb::Delete && action.object == Object::Config);
+    if let (Err(refusal), true) = (&outcome, settings) {
+        log_failure(app, &request, refusal).await?;
+    }
+    outcome
 }
 
 /// The selected objects; of an own object the one there is.

@@ -50,6 +50,15 @@ async fn each_mistake_has_its_code() {
     ] {
         assert_eq!(code(it.qa4(arguments).await), expected, "{arguments:?}");
     }
+    // An empty text is no value, and another mistake than none at all.
+    for (action, arguments, expected) in [
+        ("config_set", json!({"key": "k", "value": "", "tenant_id": -1}), 6410),
+        ("config_set", json!({"key": "k", "tenant_id": -1}), 6240),
+        ("host_create", json!({"name": "node2", "address": ""}), 6410),
+    ] {
+        let answer = it.post("/api", &json!({"action": action, "arguments": arguments})).await.1;
+        assert_eq!(answer["status"], expected, "{answer}");
+    }
     it.sql("UPDATE vm_runtimes SET vm_state = 'zombie'").await;
     assert_eq!(code(it.qa4(&["vm", "desk", "start"]).await), 5130);
     assert_eq!(code(it.qa4(&["vm", "desk", "del"]).await), 7310);

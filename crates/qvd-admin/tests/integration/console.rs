@@ -220,7 +220,7 @@ async fn a_certificate_is_checked_and_kept() {
     let status = async |request: Value| it.post("/api", &request).await.1["status"].clone();
     assert_eq!(status(set(&pair.cert, &other.key)).await, 6330, "they do not fit each other");
     assert_eq!(status(set("-----BEGIN CERTIFICATE-----\nx", &pair.key)).await, 6330);
-    assert_eq!(status(set("", &pair.key)).await, 6240);
+    assert_eq!(status(set("", &pair.key)).await, 6410);
     assert_eq!(status(set("/etc/passwd", &pair.key)).await, 2270, "no directory is configured");
     let of_tenant = it.post_as("admin", "default", set(&pair.cert, &pair.key)).await;
     assert_eq!(of_tenant["status"], 4230, "{of_tenant}");
@@ -258,6 +258,22 @@ async fn a_certificate_is_checked_and_kept() {
     let log =
         it.post("/api", &json!({"action": "log_get_list", "filters": {"action": "config_ssl"}})).await.1;
     assert!(!log.to_string().contains("PRIVATE KEY"), "the key is in the log");
+    // Attempts are in it as well.
+    let hidden =
+        json!({"action": "config_set", "arguments": {"tenant_id": -1, "key": "internal.x", "value": "1"}});
+    assert_eq!(status(hidden).await, 4230);
+    let none = json!({"action": "config_delete", "filters": {"tenant_id": -1, "key": "none"}});
+    assert_eq!(status(none).await, 1300);
+    let mut codes = Vec::new();
+    for action in ["config_ssl", "config_set", "config_delete"] {
+        let failed = json!({"action": "log_get_list", "filters": {"action": action, "status": {"!=": 0}},
+            "fields": ["status"], "order_by": {"field": "id"}});
+        let answer = it.post("/api", &failed).await.1;
+        codes.push(
+            answer["rows"].as_array().unwrap().iter().map(|row| row["status"].clone()).collect::<Vec<_>>(),
+        );
+    }
+    assert_eq!(json!(codes), json!([[6330, 6330, 6410, 2270, 4230], [6330, 4230], [1300]]));
     it.stop().await;
 }
 
