@@ -1,7 +1,7 @@
 //! `di new`: brings a disk image to the API (`spec/cli.md` 1.15).
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use qvd_model::action::{self, Object, Status, Verb as Does};
 use qvd_model::filter::Filter;
@@ -184,12 +184,15 @@ fn is_from_registry(assignments: &mut Vec<Assignment>) -> Result<bool, Error> {
     }
 }
 
-/// Waits until the image is published or has failed.
+/// Waits until the image is published or has failed, as long as something happens.
 /// The result is the sha256 of the file that the server has.
 async fn wait(context: &mut Context<'_>, id: i64) -> Result<String, Error> {
     let fields = ["state", "percentage", "status_message", "error_code", "sha256", "remarks"];
     let call = Call::list(Object::Di, Some(Filter::any_of("id", [id])), &fields)?;
     let progress = Progress::of_percent("importing", context.options.quiet);
+    let limit = context.api.settings().timeout;
+    let mut seen = (String::new(), 0.0);
+    let mut since = Instant::now();
     loop {
         let answer = context.api.call(&call).await?;
         let Some(row) = answer.rows.first() else {
@@ -214,6 +217,14 @@ async fn wait(context: &mut Context<'_>, id: i64) -> Result<String, Error> {
             _ => {}
         }
         let done = row.get("percentage").and_then(Json::as_f64).unwrap_or(0.0);
+        let now = (text("state").to_owned(), done);
+        if now != seen {
+            (seen, since) = (now, Instant::now());
+        } else if since.elapsed() >= limit {
+            progress.end();
+            let names = format!("image {id} ({})", seen.0);
+            return Err(Error::NotYet { wanted: "further", seconds: limit.as_secs(), names });
+        }
         progress.reach((done.clamp(0.0, 1.0) * 100.0).round() as u64);
         tokio::time::sleep(LOOK).await;
     }

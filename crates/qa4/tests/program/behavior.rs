@@ -292,6 +292,22 @@ async fn a_start_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_import_that_gets_no_further_is_not_waited_for_forever() {
+    let (it, program) = with_vms("stalled", &[]).await;
+    image_file(&it.path("staging/i.tar.gz"));
+    it.sql(
+        "CREATE FUNCTION stalled() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN NEW.state := OLD.state; NEW.percentage := OLD.percentage; RETURN NEW; END $$;
+         CREATE TRIGGER stalled BEFORE UPDATE ON di_runtimes FOR EACH ROW EXECUTE FUNCTION stalled()",
+    )
+    .await;
+    let late = program.run(&["di", "new", "disk_image=i.tar.gz,osf=office", "--wait", "--timeout", "1s"]);
+    assert_eq!((late.exit, late.out.as_str()), (11, ""), "{late:?}");
+    assert!(late.err.contains("not further within 1 seconds: image 10000 ("), "{late:?}");
+    it.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_is_emptied_in_time() {
     let (it, program) = with_vms("drain", &["a", "b", "c"]).await;
     it.running_host("node1", "10.3.15.9").await;
