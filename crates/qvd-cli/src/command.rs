@@ -113,6 +113,8 @@ pub enum Verb {
     },
     /// Show what they may do; all of it if there is no pattern.
     Can(Option<String>),
+    /// Show what only one of them and this other one may do.
+    Diff(String),
     /// Go back to the built-in value of a setting.
     Default,
     /// Replace the certificate and key of the routers.
@@ -195,6 +197,7 @@ impl Verb {
             Self::Assign { undo: false, .. } | Self::Grant { undo: false, .. } => "assign",
             Self::Assign { .. } | Self::Grant { .. } => "unassign",
             Self::Can(_) => "can",
+            Self::Diff(_) => "diff",
             Self::Default => "default",
             Self::Ssl(_) => "ssl",
             Self::Drain(_) => "drain",
@@ -257,7 +260,7 @@ fn tail(verb: &Verb) -> String {
         | Verb::Untag(names)
         | Verb::GetProperties(names)
         | Verb::DeleteProperties(names) => words(names),
-        Verb::Import(file) => word(file),
+        Verb::Import(name) | Verb::Diff(name) => word(name),
         Verb::Assign { kinds, .. } => words(kinds),
         Verb::Grant { what, names, .. } => format!("{} {}", what.word(), words(names)),
         Verb::Drain(limit) => limit.as_deref().map(word).unwrap_or_default(),

@@ -206,6 +206,7 @@ fn tail(wanted: &mut Wanted, noun: &'static Noun, verb: &str, before: &[Token]) 
                 wanted.words.push("property");
             }
         }
+        "diff" if before.is_empty() => wanted.names.push(Names { object: noun.object, field: "name" }),
         "tag" | "untag" if at_start => wanted.names.push(Names { object: Object::Tag, field: "name" }),
         "assign" | "unassign" if noun.word == "property" => {
             wanted.words.extend(Object::WITH_PROPERTIES.iter().map(|o| o.as_str()));

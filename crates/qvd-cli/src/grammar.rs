@@ -216,6 +216,7 @@ fn subject(
         "tag" => Verb::Tag(values(cursor, "a tag")?),
         "untag" => Verb::Untag(values(cursor, "a tag")?),
         "assign" | "unassign" => assignment(cursor, noun, word == "unassign")?,
+        "diff" => Verb::Diff(cursor.value("the name of another one")?),
         "can" if cursor.is_at_end() => Verb::Can(None),
         "can" => Verb::Can(Some(cursor.value("a pattern of ACLs")?)),
         "block" => Verb::Block(true),

@@ -169,6 +169,11 @@ fn groups(noun: &Noun, entity: &Entity) -> Vec<(&'static str, Vec<String>)> {
         &[format!("{word} SELECTION can [PATTERN]"), format!("  {word} {sample} can user%")],
     );
     add(
+        "Compare",
+        has("diff"),
+        &[format!("{word} SELECTION diff NAME"), format!("  {word} {sample} diff other")],
+    );
+    add(
         "Properties",
         noun.object.properties().is_some(),
         &[

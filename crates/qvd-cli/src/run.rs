@@ -146,6 +146,7 @@ impl<'a> Runner<'a> {
                 property::assign(&mut context, noun, selection, &kinds, does).await
             }
             Verb::Can(pattern) => grant::can(&mut context, noun, selection, pattern).await,
+            Verb::Diff(other) => grant::diff(&mut context, noun, selection, &other).await,
             Verb::Ssl(assignments) => setting::ssl(&mut context, assignments).await,
             Verb::Staging => listing::staging(&mut context).await,
             Verb::Drain(limit) => drain::drain(&mut context, noun, selection, limit).await,

@@ -21,7 +21,9 @@ pub(crate) async fn suggested(api: &mut Api, noun: &Noun, selection: Option<&Fil
         match selection.and_then(|filter| named(entity, filter)) {
             Some(name) => {
                 let known = api.names(Names { object: noun.object, field: entity.key }).await;
-                nearest(&name, known.iter().map(String::as_str)).map(str::to_owned)
+                // If it is there, it is not what was missing.
+                let near = nearest(&name, known.iter().map(String::as_str));
+                near.filter(|near| *near != name).map(str::to_owned)
             }
             None => None,
         }

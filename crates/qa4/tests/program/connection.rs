@@ -243,6 +243,9 @@ async fn programs_read_refusals_tries_and_help() {
         assert_eq!((run.exit, run.out.as_str()), (exit, ""), "{words:?}: {run:?}");
         assert!(run.err.contains(&format!("did you mean {meant}?")), "{words:?}: {run:?}");
     }
+    assert_eq!(program.run(&["role", "new", "name=helpdesk"]).exit, 0);
+    let nobody = program.run(&["role", "helpdesk", "diff", "nobody"]);
+    assert_eq!((nobody.exit, nobody.err.contains("mean")), (6, false), "{nobody:?}");
     let help = program.run(&["vm", "start", "--help"]);
     assert!(help.out.starts_with("vm - virtual machines\n"), "{help:?}");
     let manual = program.run(&["manual"]);
