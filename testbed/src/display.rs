@@ -10,7 +10,11 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use x11rb::connection::Connection;
 use x11rb::protocol::damage::{ConnectionExt as _, ReportLevel};
-use x11rb::protocol::xproto::{AtomEnum, ConnectionExt as _, ImageFormat, Window};
+use x11rb::protocol::xproto::{
+    AtomEnum, BUTTON_PRESS_EVENT, BUTTON_RELEASE_EVENT, ConnectionExt as _, ImageFormat, KEY_PRESS_EVENT,
+    KEY_RELEASE_EVENT, MOTION_NOTIFY_EVENT, Window,
+};
+use x11rb::protocol::xtest::ConnectionExt as _;
 use x11rb::rust_connection::{DefaultStream, RustConnection};
 
 use crate::namespace::Namespace;
@@ -121,6 +125,28 @@ impl Display {
             }
         }
         bail!("{} was drawn on for more than {limit:?}", self.name)
+    }
+
+    /// Clicks there with the first button of the mouse.
+    pub fn click(&self, (x, y): (i16, i16)) -> Result<()> {
+        for (kind, detail) in [(MOTION_NOTIFY_EVENT, 0), (BUTTON_PRESS_EVENT, 1), (BUTTON_RELEASE_EVENT, 1)] {
+            self.connection.xtest_fake_input(kind, detail, 0, self.root, x, y, 0)?.check()?;
+        }
+        Ok(())
+    }
+
+    /// Strikes the key of this symbol, for whoever has the keyboard.
+    pub fn strike(&self, symbol: u32) -> Result<()> {
+        let setup = self.connection.setup();
+        let (least, most) = (setup.min_keycode, setup.max_keycode);
+        let keys = self.connection.get_keyboard_mapping(least, most - least + 1)?.reply()?;
+        let each = usize::from(keys.keysyms_per_keycode.max(1));
+        let key = keys.keysyms.chunks(each).position(|symbols| symbols.first() == Some(&symbol));
+        let key = least + u8::try_from(key.with_context(|| format!("no key has the symbol {symbol:#x}"))?)?;
+        for kind in [KEY_PRESS_EVENT, KEY_RELEASE_EVENT] {
+            self.connection.xtest_fake_input(kind, key, 0, self.root, 0, 0, 0)?.check()?;
+        }
+        Ok(())
     }
 
     fn wait_for_event(&self, limit: Duration) -> Result<()> {

@@ -23,6 +23,7 @@ pub mod rows;
 pub mod scratch;
 pub mod soak;
 pub mod traces;
+pub mod viewer;
 
 pub use client::Client;
 pub use cluster::Cluster;
@@ -36,3 +37,4 @@ pub use picture::Picture;
 pub use proxy::{Fault, Proxy};
 pub use rows::Rows;
 pub use scratch::Scratch;
+pub use viewer::Viewer;

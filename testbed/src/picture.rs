@@ -37,6 +37,17 @@ impl Picture {
         count as f64 / self.pixels.len().max(1) as f64
     }
 
+    /// Where the middle of the pixels of this color is.
+    pub fn middle(&self, color: Color) -> Option<(i16, i16)> {
+        let places = self.pixels.iter().enumerate().filter(|(_, pixel)| **pixel == color);
+        let (mut count, mut x, mut y) = (0, 0, 0);
+        for (at, _) in places {
+            (count, x, y) = (count + 1, x + at % self.width, y + at / self.width);
+        }
+        let number = |sum: usize| i16::try_from(sum.checked_div(count)?).ok();
+        Some((number(x)?, number(y)?))
+    }
+
     /// The share of pixels of any color but black, which is what an X server shows before anybody draws.
     pub fn drawn(&self) -> f64 {
         1.0 - self.share([0, 0, 0])

@@ -61,8 +61,6 @@ enum LinkError {
     Foreign,
     #[error("{0}")]
     Io(#[from] std::io::Error),
-    #[error("{0}")]
-    System(#[from] nix::Error),
 }
 
 impl Gate {
@@ -130,10 +128,7 @@ impl Gate {
 
 /// Copies both ways until either side ends.
 async fn splice(mut stream: TcpStream, ticket: &Ticket) -> Result<(), LinkError> {
-    stream.set_nodelay(true)?;
-    setsockopt(&stream, sockopt::KeepAlive, &true)?;
-    setsockopt(&stream, sockopt::TcpKeepIdle, &30)?;
-    setsockopt(&stream, sockopt::TcpUserTimeout, &u32::try_from(PEER_LIMIT.as_millis()).unwrap_or(u32::MAX))?;
+    notice_loss(&stream)?;
     let first = tokio::time::timeout(GREETING_LIMIT, greeting(&mut stream));
     let first = first.await.map_err(|_| LinkError::Silent)??;
     let mut server = connect(&ticket.link).await?;
@@ -149,6 +144,15 @@ async fn splice(mut stream: TcpStream, ticket: &Ticket) -> Result<(), LinkError>
         result = tokio::io::copy(&mut from_peer, &mut to_server) => result?,
         result = tokio::io::copy(&mut from_server, &mut to_peer) => result?,
     };
+    Ok(())
+}
+
+/// Makes a connection fail when its peer has been away for too long.
+pub(crate) fn notice_loss(stream: &TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    setsockopt(stream, sockopt::KeepAlive, &true)?;
+    setsockopt(stream, sockopt::TcpKeepIdle, &30)?;
+    setsockopt(stream, sockopt::TcpUserTimeout, &u32::try_from(PEER_LIMIT.as_millis()).unwrap_or(u32::MAX))?;
     Ok(())
 }
 

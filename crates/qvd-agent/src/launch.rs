@@ -16,6 +16,10 @@ use crate::environment;
 use crate::parameters::Parameters;
 use crate::settings::Settings;
 
+/// Logs of what runs as the user.
+const SESSION_LOG: &str = "qvd-nxagent.log";
+const SCREEN_LOG: &str = "qvd-x11vnc.log";
+
 /// Where systemd, if it runs the desktop, keeps its own state.
 const SYSTEMD: &str = "/run/systemd/system";
 
@@ -134,17 +138,14 @@ impl Session {
         }
         words.push(programs.x_session.clone());
         words.extend(programs.x_session_args.iter().map(PathBuf::from));
-        let own = [
-            ("DISPLAY".to_owned(), format!(":{}", settings.display)),
-            ("XAUTHORITY".to_owned(), self.cookie_file().display().to_string()),
-        ];
+        let own = self.display(settings);
         let Some((program, arguments)) = words.split_first() else { return Err(self.nothing()) };
         if settings.inside(Path::new(SYSTEMD)).is_dir() {
             let environment = environment::variables(settings, &self.account, &self.parameters);
             let mut command = Command::new(&programs.systemd_run);
             command.args(systemd_arguments(&self.account, environment.into_iter().chain(own)));
             command.arg(program).args(arguments);
-            self.redirect(settings, &mut command)?;
+            self.redirect(settings, &mut command, SESSION_LOG)?;
             return spawn(command, &programs.systemd_run);
         }
         let mut command = self.command(settings, program)?;
@@ -153,6 +154,22 @@ impl Session {
             command.env("XDG_RUNTIME_DIR", runtime);
         }
         spawn(command, program)
+    }
+
+    /// What X clients of the session need to find it.
+    fn display(&self, settings: &Settings) -> [(String, String); 2] {
+        [
+            ("DISPLAY".to_owned(), format!(":{}", settings.display)),
+            ("XAUTHORITY".to_owned(), self.cookie_file().display().to_string()),
+        ]
+    }
+
+    /// A program that runs as the user beside the desktop, on its display, and ends with whoever holds it.
+    pub(crate) fn companion(&self, settings: &Settings, program: &Path) -> Result<Command, LaunchError> {
+        let mut command = self.command(settings, program)?;
+        command.envs(self.display(settings)).kill_on_drop(true);
+        self.redirect(settings, &mut command, SCREEN_LOG)?;
+        Ok(command)
     }
 
     fn nothing(&self) -> LaunchError {
@@ -178,7 +195,7 @@ impl Session {
         let mut command = Command::new(program);
         command.env_clear().envs(environment::variables(settings, account, &self.parameters));
         command.current_dir(settings.inside(&account.home));
-        self.redirect(settings, &mut command)?;
+        self.redirect(settings, &mut command, SESSION_LOG)?;
         let groups: Vec<Gid> = account.groups.iter().copied().map(Gid::from_raw).collect();
         let (uid, gid) = (Uid::from_raw(account.uid), Gid::from_raw(account.gid));
         let mask = Mode::from_bits_truncate(settings.umask);
@@ -198,8 +215,7 @@ impl Session {
         Ok(command)
     }
 
-    fn redirect(&self, settings: &Settings, command: &mut Command) -> Result<(), LaunchError> {
-        let name = "qvd-nxagent.log";
+    fn redirect(&self, settings: &Settings, command: &mut Command, name: &str) -> Result<(), LaunchError> {
         let made = log(settings, name).and_then(|log| Ok((log.try_clone()?, log)));
         let (out, err) =
             made.map_err(|source| LaunchError::Make { path: settings.log.join(name), source })?;
@@ -208,7 +224,7 @@ impl Session {
     }
 }
 
-fn spawn(mut command: Command, program: &Path) -> Result<Child, LaunchError> {
+pub(crate) fn spawn(mut command: Command, program: &Path) -> Result<Child, LaunchError> {
     command.spawn().map_err(|source| LaunchError::Run { program: program.to_owned(), source })
 }
 

@@ -3,6 +3,7 @@
 //! * `server` answers router and node; it refuses whoever is inside the desktop or lacks its secret.
 //! * `owner` is the one task that owns the session. It feeds what happens to the pure `machine` and carries
 //!   out the effects: `prepare` (hooks, `provision`), `launch` (nxagent, then the desktop, as the user).
+//! * `screen` shows the session to an administrator whom its user lets see it; `question` asks the user.
 //! * `watch` follows nxagent's state file, `gate` owns the public NX port and lets one peer through.
 
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::as_conversions))]
@@ -22,6 +23,8 @@ mod parameters;
 mod power;
 mod prepare;
 mod provision;
+pub mod question;
+mod screen;
 mod server;
 mod service;
 mod settings;
@@ -29,4 +32,4 @@ mod watch;
 
 pub use error::Error;
 pub use service::{Service, run};
-pub use settings::{Hooks, Limits, Programs, Settings};
+pub use settings::{Consent, Hooks, Limits, Programs, Settings};

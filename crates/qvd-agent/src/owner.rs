@@ -41,6 +41,8 @@ pub(crate) enum Ask {
     Suspend(oneshot::Sender<bool>),
     /// The session shall end; answered with whether there was one.
     Stop(oneshot::Sender<bool>),
+    /// The session that can be seen, if there is one.
+    See(oneshot::Sender<Option<Session>>),
 }
 
 /// A checked request for a session.
@@ -176,6 +178,10 @@ impl Owner {
             Ask::Start(request) => self.start(request),
             Ask::Suspend(answer) => drop(answer.send(self.step(Event::Suspend).is_ok())),
             Ask::Stop(answer) => drop(answer.send(self.step(Event::Stop).is_ok())),
+            Ask::See(answer) => {
+                let seen = matches!(self.state, State::Connected | State::Suspended);
+                drop(answer.send(self.session.clone().filter(|_| seen)));
+            }
         }
     }
 

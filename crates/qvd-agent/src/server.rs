@@ -9,7 +9,7 @@ use qvd_model::{Failure, FailureCode, SessionState};
 use qvd_runtime::Drain;
 use qvd_wire::http::{self, RequestError, RequestParser, Status as HttpStatus};
 use qvd_wire::nx::ClientValues;
-use qvd_wire::rpc::{LIMITS, Reply, Request};
+use qvd_wire::rpc::{LIMITS, NoUpgrade, Reply, Request, View};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use subtle::ConstantTimeEq;
@@ -24,6 +24,7 @@ use crate::parameters::Parameters;
 use crate::power;
 use crate::prepare::hook_failed;
 use crate::provision::Wanted;
+use crate::screen::{Denied, Screen};
 use crate::settings::Settings;
 
 /// Connections at the same time; a router holds one for the length of a call.
@@ -95,6 +96,9 @@ impl Server {
         loop {
             match parser.request() {
                 Ok(Some(request)) => {
+                    if let Some(view) = View::read(&request) {
+                        return self.show(stream, view, &Request::from(request), peer).await;
+                    }
                     let request = Request::from(request);
                     let answer = self.answer(&request, peer).await;
                     send(&mut stream, &answer.reply).await?;
@@ -124,19 +128,12 @@ impl Server {
     }
 
     async fn answer(&self, request: &Request, peer: SocketAddr) -> Answer {
-        let refuse = |status, text: &str| Answer { reply: http::Reply::text(status, text), power_off: false };
-        match admits(&self.settings.secret, request.secret.as_ref().map(|s| s.as_str())) {
-            Ok(true) => {}
-            Ok(false) => {
-                warn!("call of {peer} refused: it does not know the secret of this desktop");
-                return refuse(HttpStatus::Unauthorized, "the secret of this desktop is missing or wrong");
-            }
-            Err(error) => {
-                warn!("cannot read {}: {error}", self.settings.secret.display());
-                return refuse(HttpStatus::Internal, "the secret of this desktop cannot be read");
-            }
+        let refuse = |reply| Answer { reply, power_off: false };
+        if let Err(reply) = self.admit(request, peer) {
+            return refuse(reply);
         }
-        let Some(method) = &request.method else { return refuse(HttpStatus::NotFound, "no such method") };
+        let unknown = || refuse(http::Reply::text(HttpStatus::NotFound, "no such method"));
+        let Some(method) = &request.method else { return unknown() };
         if method != "ping" && method != "x_state" {
             info!("{peer} calls {method}");
         }
@@ -152,13 +149,69 @@ impl Server {
                 Ok(()) => return Answer { reply: Reply::DONE.to_http(), power_off: true },
                 Err(failure) => Err(failure),
             },
-            _ => return refuse(HttpStatus::NotFound, "no such method"),
+            _ => return unknown(),
         };
         match result {
             Ok(reply) => reply.into(),
             Err(failure) => {
                 info!("{method}: {}: {}", failure.code, failure.detail);
                 Reply::failure(&failure).into()
+            }
+        }
+    }
+
+    /// Whether the caller knows the secret.
+    fn admit(&self, request: &Request, peer: SocketAddr) -> Result<(), http::Reply> {
+        let refuse = |status, text: &str| Err(http::Reply::text(status, text));
+        match admits(&self.settings.secret, request.secret.as_ref().map(|s| s.as_str())) {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                warn!("call of {peer} refused: it does not know the secret of this desktop");
+                refuse(HttpStatus::Unauthorized, "the secret of this desktop is missing or wrong")
+            }
+            Err(error) => {
+                warn!("cannot read {}: {error}", self.settings.secret.display());
+                refuse(HttpStatus::Internal, "the secret of this desktop cannot be read")
+            }
+        }
+    }
+
+    /// Answers with the screen of the session, and goes on with it until either side ends it.
+    async fn show(
+        &self,
+        mut stream: TcpStream,
+        view: Result<View, NoUpgrade>,
+        request: &Request,
+        peer: SocketAddr,
+    ) -> std::io::Result<()> {
+        if let Err(reply) = self.admit(request, peer) {
+            return send(&mut stream, &reply).await;
+        }
+        let view = match view {
+            Ok(view) => view,
+            Err(error) => {
+                return send(&mut stream, &http::Reply::text(HttpStatus::UpgradeRequired, error.to_string()))
+                    .await;
+            }
+        };
+        let (answer, answered) = oneshot::channel();
+        let session = match self.ask(Ask::See(answer)).await {
+            Ok(()) => answered.await.ok().flatten(),
+            Err(_) => None,
+        };
+        let state = self.state();
+        let Some(session) = session else {
+            let text = format!("there is no session to be seen: it is {state}");
+            return send(&mut stream, &http::Reply::text(HttpStatus::Unavailable, text)).await;
+        };
+        let attended = state == SessionState::Connected;
+        let screen = Screen { settings: &self.settings, drain: &self.drain, session, view, attended, peer };
+        match screen.show(&mut stream).await {
+            Ok(()) => Ok(()),
+            Err(Denied::Lost(error)) => Err(error),
+            Err(denied) => {
+                warn!("the screen is not shown to {peer}: {denied}");
+                send(&mut stream, &http::Reply::text(denied.status(), denied.to_string())).await
             }
         }
     }

@@ -51,6 +51,8 @@ pub struct Settings {
     pub lang: String,
     /// Programs.
     pub programs: Programs,
+    /// Whether and how the user is asked before somebody sees the screen.
+    pub consent: Consent,
     /// Hooks.
     pub hooks: Hooks,
     /// Limits.
@@ -67,11 +69,24 @@ pub struct Programs {
     pub x_session: PathBuf,
     pub x_session_args: Vec<String>,
     pub xinit: PathBuf,
+    pub x11vnc: PathBuf,
+    pub x11vnc_args: Vec<String>,
     pub groupadd: PathBuf,
     pub useradd: PathBuf,
     pub userdel: PathBuf,
     pub systemd_run: PathBuf,
     pub poweroff: PathBuf,
+}
+
+/// The user's consent to be seen.
+#[derive(Debug, Clone)]
+pub struct Consent {
+    /// Whether the user is asked, and told while somebody watches.
+    pub asked: bool,
+    /// The program that asks; empty for the agent's own dialog.
+    pub program: PathBuf,
+    /// How long the user has for the answer.
+    pub limit: Duration,
 }
 
 /// Hooks: the configuration keys `vma.on_…` with their programs, and how long one may run.
@@ -139,11 +154,18 @@ impl Settings {
                 x_session: values.path("command.x-session")?,
                 x_session_args: words(&values.text("command.x-session.args.extra")?),
                 xinit: values.path("command.xinit")?,
+                x11vnc: values.path("command.x11vnc")?,
+                x11vnc_args: words(&values.text("vma.x11vnc.extra_args")?),
                 groupadd: values.path("command.groupadd")?,
                 useradd: values.path("command.useradd")?,
                 userdel: values.path("command.userdel")?,
                 systemd_run: values.path("command.systemd-run")?,
                 poweroff: values.path("command.poweroff")?,
+            },
+            consent: Consent {
+                asked: values.flag("vma.x11vnc.confirm.enabled")?,
+                program: values.path("vma.x11vnc.confirm.command")?,
+                limit: Duration::from_secs(values.int("vma.x11vnc.confirm.timeout")?),
             },
             hooks: hooks(values)?,
             limits: Limits {

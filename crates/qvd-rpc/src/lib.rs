@@ -11,8 +11,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use qvd_model::{Failure, SessionState};
-use qvd_wire::http::{Answer, Get, ResponseParser};
+use qvd_wire::http::{Answer, ResponseParser};
 use qvd_wire::rpc::{Call, MAX_BODY, Reply};
+
+pub use qvd_wire::rpc::View;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -165,13 +167,10 @@ impl Agent {
 
     /// Opens the screen of the desktop, once its user agrees if the agent asks. The stream then carries RFB; the bytes
     /// are its beginning.
-    pub async fn watch(&self, limit: Duration) -> Result<(TcpStream, Vec<u8>), AgentError> {
+    pub async fn watch(&self, view: &View, limit: Duration) -> Result<(TcpStream, Vec<u8>), AgentError> {
         let (agent, method) = (self.socket(), "vnc_connect".to_owned());
-        let mut get = Get::new("/vma/vnc_connect").field("Connection", "Upgrade").field("Upgrade", "VNC");
-        if let Some(secret) = &self.secret {
-            get = get.field("Authorization", format!("Bearer {}", secret.expose_secret()));
-        }
-        match tokio::time::timeout(limit, self.ask(&get.encode())).await {
+        let request = view.encode(self.secret.as_ref().map(ExposeSecret::expose_secret));
+        match tokio::time::timeout(limit, self.ask(&request)).await {
             Err(_) => Err(AgentError::Timeout { agent, method, limit }),
             Ok(answered) => match answered? {
                 (Answer::Switched(_), stream, first) => Ok((stream, first)),

@@ -25,6 +25,9 @@ fn main() -> ExitCode {
     if qvd_agent::dialog::answer(&arguments) {
         return ExitCode::SUCCESS;
     }
+    if let Some(code) = qvd_agent::question::run(&arguments) {
+        return ExitCode::from(code);
+    }
     let arguments = Arguments::parse();
     let result = if std::process::id() == 1 { as_init() } else { serve(&arguments) };
     match result {

@@ -235,6 +235,21 @@ async fn a_desktop_is_watched_by_those_who_may() {
         head.starts_with("get /vma/vnc_connect http/1.1\r\n") && head.contains("bearer s3cret"),
         "{head}"
     );
+    // The agent knows who it is that sees the screen, to tell the user.
+    let told = |at: usize| {
+        let head = asked.lock().unwrap()[at].to_ascii_lowercase();
+        (head.contains("x-qvd-viewer: helper\r\n"), head.contains("x-qvd-view-only: 1\r\n"))
+    };
+    assert_eq!((told(0), told(1)), ((true, false), (false, true)));
+    // Who may use it can do without.
+    let seen = json!({"vm_id": vm, "view_only": true}).to_string();
+    let mut viewer = it.watch(&helper, &seen).await.unwrap();
+    viewer.begin().await;
+    viewer.point_at(77, 88).await;
+    assert_eq!((screen.pointer(), told(2)), ((33, 44), (true, true)));
+    viewer.socket.close(None).await.unwrap();
+    let mut viewer = it.watch(&watcher, &wanted).await.unwrap();
+    viewer.begin().await;
 
     // The desktop ends, and so does the watching; both ends stand in the log and in the story of the VM.
     drop(screen);
@@ -243,14 +258,14 @@ async fn a_desktop_is_watched_by_those_who_may() {
         "fields": ["action", "admin_name", "status", "arguments"], "order_by": {"field": "id"}});
     let rows = loop {
         let rows = it.post("/api", &list).await.1["rows"].as_array().unwrap().clone();
-        if rows.iter().filter(|row| row["action"] == "vm_spy_end").count() == 2 {
+        if rows.iter().filter(|row| row["action"] == "vm_spy_end").count() == 4 {
             break rows;
         }
         tokio::task::yield_now().await;
     };
     let done = rows.iter().filter(|row| row["status"] == 0 && row["action"] == "vm_spy");
     let who: Vec<_> = done.map(|row| row["admin_name"].as_str().unwrap()).collect();
-    assert_eq!(who, ["helper", "watcher"]);
+    assert_eq!(who, ["helper", "watcher", "helper", "watcher"]);
     assert!(
         rows.iter().any(|row| row["status"] == 4210) && rows.iter().any(|row| row["status"] == 6310),
         "{rows:?}"
@@ -260,5 +275,105 @@ async fn a_desktop_is_watched_by_those_who_may() {
         story.contains("watcher watches the screen") && story.contains("helper watches and may use"),
         "{story}"
     );
+    it.stop().await;
+}
+
+/// An agent whose user, or whose image, answers with this.
+async fn answering(status: &'static str, text: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{text}", text.len());
+            stream.write_all(head.as_bytes()).await.unwrap();
+            let _ = stream.read(&mut [0; 1024]).await;
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ports_of_a_vm_are_reached_by_those_who_may() {
+    let it = Installation::start("reaching").await;
+    for command in [
+        &["osf", "new", "name=office,tenant=default"][..],
+        &["user", "new", "name=u,password=p,tenant=default"],
+        &["vm", "new", "name=desk,user=u,osf=office"],
+        &["role", "new", "name=watcher,tenant=default"],
+        &["role", "watcher", "assign", "acl", "vm.spy."],
+        &["admin", "new", &format!("name=watcher,password='{PASSWORD}',tenant=default")],
+        &["admin", "watcher", "assign", "role", "watcher"],
+        &["tenant", "new", "name=other"],
+        &["role", "new", "name=stranger,tenant=other"],
+        &["role", "stranger", "assign", "acl", "vm.spy.,vm.spy.interactive"],
+        &["admin", "new", &format!("name=stranger,password='{PASSWORD}',tenant=other")],
+        &["admin", "stranger", "assign", "role", "stranger"],
+    ] {
+        it.qa4(command).await.unwrap();
+    }
+    let (watcher, stranger) = (it.sid("watcher", "default").await, it.sid("stranger", "other").await);
+    let echo = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = echo.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = echo.accept().await {
+            tokio::spawn(async move {
+                let (mut from, mut to) = stream.split();
+                tokio::io::copy(&mut from, &mut to).await
+            });
+        }
+    });
+    it.running_host("node1", "127.0.0.1").await;
+    let vm = it.rows(&["vm", "get", "id"]).await[0]["id"].as_i64().unwrap();
+    let refusing = answering("403 Forbidden", "the user does not allow it").await;
+    it.sql(&format!(
+        "UPDATE vm_runtimes SET vm_state = 'running', vm_address = '127.0.0.1', vm_vma_port = {}, vm_x_port = 1, \
+         vm_ssh_port = {port}, host_id = (SELECT id FROM hosts) WHERE vm_id = {vm}",
+        refusing.port(),
+    ))
+    .await;
+    let to = |to: &str| json!({"vm_id": vm, "to": to}).to_string();
+    for (sid, to, status) in [
+        (&stranger, "ssh", 422),
+        (&watcher, "serial", 403),
+        (&watcher, "console", 403),
+        (&watcher, "vnc", 422),
+        (&watcher, "moon", 422),
+        // It is the user who refuses.
+        (&watcher, "screen", 403),
+    ] {
+        let arguments = json!({"vm_id": vm, "to": to}).to_string();
+        assert_eq!(it.watch(sid, &arguments).await.err(), Some(status), "{to}");
+    }
+    let mut viewer = it.watch(&watcher, &to("ssh")).await.unwrap();
+    viewer.write(b"\x04SSH-2.0-anything passes").await;
+    assert_eq!(viewer.read(24).await, b"\x04SSH-2.0-anything passes");
+    viewer.socket.close(None).await.unwrap();
+
+    let missing =
+        answering("503 Service Unavailable", "the image of this desktop has no /usr/bin/x11vnc").await;
+    it.sql(&format!("UPDATE vm_runtimes SET vm_vma_port = {}, vm_ssh_port = 1", missing.port())).await;
+    assert_eq!(it.watch(&watcher, &to("screen")).await.err(), Some(422));
+    assert_eq!(it.watch(&watcher, &to("ssh")).await.err(), Some(422), "nothing listens there");
+    let list = json!({"action": "log_get_list", "filters": {"qvd_object": "vm", "action": {"~": "vm_%"}},
+        "fields": ["action", "status", "arguments"], "order_by": {"field": "id"}});
+    let rows = loop {
+        let rows = it.post("/api", &list).await.1["rows"].as_array().unwrap().clone();
+        if rows.iter().any(|row| row["action"] == "vm_ssh_end") {
+            break rows;
+        }
+        tokio::task::yield_now().await;
+    };
+    let found = |action: &str, status: i64, part: &str| {
+        let fits = |row: &serde_json::Value| {
+            row["action"] == action && row["status"] == status && row["arguments"].to_string().contains(part)
+        };
+        assert!(rows.iter().any(fits), "no {action} with {status} and {part} in {rows:?}");
+    };
+    found("vm_ssh", 0, "");
+    found("vm_ssh_end", 0, "seconds");
+    found("vm_spy", 4210, "the user does not allow it");
+    found("vm_spy", 6310, "no /usr/bin/x11vnc");
+    found("vm_vnc", 6310, "no VNC port");
+    found("vm_serial", 4210, "");
     it.stop().await;
 }

@@ -21,6 +21,7 @@ pub mod state;
 pub mod statistics;
 pub mod tokens;
 pub mod views;
+pub mod ways;
 pub mod write;
 
 use qvd_model::action::Kind;
@@ -45,6 +46,7 @@ pub(crate) fn statements() -> impl Iterator<Item = Sql> {
         statistics::ALL,
         tokens::ALL,
         views::ALL,
+        ways::ALL,
         write::ALL,
     ]
     .into_iter()

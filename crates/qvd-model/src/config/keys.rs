@@ -67,6 +67,7 @@ pub const KEYS: &[Key] = &[
     key("command.userdel", Some("/usr/sbin/userdel"), Kind::Program, Scope::File, "The program userdel."),
     key("command.x-session", Some("/etc/X11/Xsession"), Kind::Program, Scope::File, "Program of the X session: the desktop."),
     key("command.x-session.args.extra", Some(""), Kind::Text, Scope::File, "Arguments of the X session."),
+    key("command.x11vnc", Some("/usr/bin/x11vnc"), Kind::Program, Scope::File, "Program that shows the screen of the session to administrators."),
     key("command.xinit", Some(""), Kind::Program, Scope::File, "Program that gets the X session and its arguments and starts it; empty starts the session directly."),
     key("database.host", Some("localhost"), Kind::Text, Scope::File, "PostgreSQL server: a name, an address, or a directory with a Unix socket; several with commas."),
     key("database.name", Some("qvd"), Kind::Text, Scope::File, "Database name."),
@@ -248,5 +249,9 @@ pub const KEYS: &[Key] = &[
     key("vma.user.home.path", Some("/home"), Kind::Path, Scope::File, "Where home directories are."),
     key("vma.user.shell", Some("/bin/bash"), Kind::Program, Scope::File, "Shell of new accounts."),
     key("vma.user.umask", Some("0022"), Kind::Text, Scope::File, "File creation mask of sessions, in octal."),
+    key("vma.x11vnc.confirm.command", Some(""), Kind::Program, Scope::File, "Program that asks the user, as the user; 0 is a yes, anything else a no. Empty means the agent's own dialog."),
+    key("vma.x11vnc.confirm.enabled", Some("1"), Kind::Bool, Scope::File, "Ask the user before an administrator sees the screen, and show that one does."),
+    key("vma.x11vnc.confirm.timeout", Some("30"), Kind::Int { min: 1, max: 50 }, Scope::File, "Seconds that the user has for the answer; none is a no."),
+    key("vma.x11vnc.extra_args", Some(""), Kind::Text, Scope::File, "Arguments added to those of command.x11vnc."),
     key("wat.multitenant", Some("1"), Kind::Bool, Scope::Global, "Multi-tenant mode."),
 ];

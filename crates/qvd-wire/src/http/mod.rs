@@ -20,15 +20,17 @@ pub use client::{Answer, Get, ResponseError, ResponseHead, ResponseParser};
 pub use credentials::{Credentials, auth_variables};
 pub use ending::{SessionEnd, decode_end, encode_end};
 pub use headers::Headers;
-pub use query::{Query, encode_component};
+pub use query::{Query, decode_component, encode_component};
 pub use request::{Limits, Method, Request, RequestError, RequestParser, Version};
-pub use response::{Reply, SlaveKey, Status, progress, switching};
+pub use response::{Reply, SlaveKey, Status, interim, progress, switching};
 pub use vms::{VmEntry, VmList, decode_vms, encode_vms};
 
 /// The value of `Upgrade` that turns a connection into the raw NX stream.
 pub const UPGRADE_QVD: &str = "QVD/1.0";
 /// Response header that carries a progress message.
 pub const VM_INFO: &str = "X-QVD-VM-Info";
+/// Response header that carries what an agent is doing.
+pub const VMA_INFO: &str = "X-QVD-VMA-Info";
 /// Response header that carries the code of a failure (`qvd_model::FailureCode`). Ours; others ignore it.
 pub const FAILURE: &str = "X-QVD-Failure";
 /// Response header that carries the key of the slave channel.

@@ -74,6 +74,11 @@ pub fn encode_component(text: &str) -> String {
     encoded
 }
 
+/// Decodes what [`encode_component`] has made.
+pub fn decode_component(text: &str) -> String {
+    decode(text.as_bytes())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

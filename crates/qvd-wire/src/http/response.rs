@@ -127,11 +127,16 @@ const MAX_PROGRESS: usize = 400;
 
 /// The `102` that tells a waiting client what happens; made one line, whatever the text holds.
 pub fn progress(text: &str) -> Vec<u8> {
+    interim(super::VM_INFO, text)
+}
+
+/// The same in another header field.
+pub fn interim(name: &'static str, text: &str) -> Vec<u8> {
     let mut line = one_line(text);
     while line.len() > MAX_PROGRESS {
         line.pop();
     }
-    head(102, "Processing", &[(super::VM_INFO, line)])
+    head(102, "Processing", &[(name, line)])
 }
 
 /// The head of a `101`, complete with these fields; it must go out in one write (rule R8).

@@ -8,9 +8,11 @@
 
 mod call;
 mod reply;
+mod view;
 
 pub use call::{Call, LIMITS, Request};
 pub use reply::{MalformedReply, Reply, failure_of};
+pub use view::{NoUpgrade, View};
 
 /// Where methods live.
 const BASE: &str = "/vma/";

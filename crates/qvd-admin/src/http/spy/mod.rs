@@ -1,5 +1,7 @@
-//! The screen of a desktop, for administrators (`spec/api.md` 1.8): a WebSocket that carries RFB from and to the agent
-//! of the desktop, which asks its user.
+//! What administrators reach of a desktop: a WebSocket that carries RFB from and to its agent, which asks its user
+//! (`spec/api.md` 1.8), or bytes from and to a port of the VM (`spec/cli.md` 4.4).
+
+mod target;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,12 +17,9 @@ use qvd_db::events::{self, Event};
 use qvd_model::action::{Object, Status};
 use qvd_model::event::ObjectKind;
 use qvd_model::filter::Filter;
-use qvd_model::{VmId, VmState};
-use qvd_rpc::Agent;
 use qvd_wire::rfb::ViewOnly;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
@@ -29,9 +28,8 @@ use crate::app::App;
 use crate::caller::Caller;
 use crate::refusal::{Doing, Refusal};
 use crate::session::{self, Known};
+use target::{Link, Target};
 
-/// How long the agent may take: its user may be asked.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// How often it is seen whether the administrator still may.
 const CHECK: Duration = Duration::from_secs(60);
 /// What a viewer may send at once.
@@ -72,9 +70,8 @@ struct Watch {
     call: Call,
     caller: Caller,
     vm: Identity,
-    desktop: TcpStream,
-    /// What came from the desktop with its consent.
-    first: Vec<u8>,
+    target: Target,
+    link: Link,
     /// Keeps keys and pointers back, for those who may only watch.
     filter: Option<ViewOnly>,
     begun: Instant,
@@ -91,31 +88,51 @@ impl Watch {
             call.envelope.password = None;
             call.envelope.sid = Some(sid.to_string());
         }
-        match Self::reach(app, &call, &caller).await {
-            Ok((vm, (desktop, first))) => {
-                let filter = (!caller.may(&["vm.spy.interactive"])).then(ViewOnly::default);
+        let target = Target::of(&call.envelope.arguments);
+        let only = call.envelope.arguments.get("view_only").is_some_and(is_on);
+        let may_use = !only && caller.may(&["vm.spy.interactive"]);
+        match Self::reach(app, &call, &caller, target, may_use).await {
+            Ok((vm, target, link)) => {
+                let filter = (target.is_screen() && !may_use).then(ViewOnly::default);
                 let (app, begun) = (app.clone(), Instant::now());
-                let watch = Self { app, call, caller, vm, desktop, first, filter, begun, carried: [0; 2] };
-                let how = if watch.filter.is_some() { "watches" } else { "watches and may use" };
-                watch.record("vm_spy", &json!({"interactive": watch.filter.is_none()}), how).await?;
+                let watch = Self { app, call, caller, vm, target, link, filter, begun, carried: [0; 2] };
+                let how = match (target.is_screen(), &watch.filter) {
+                    (true, Some(_)) => "watches",
+                    (true, None) => "watches and may use",
+                    (false, _) => "is connected to",
+                };
+                let [begins, _] = target.actions();
+                watch.record(begins, &json!({"interactive": watch.filter.is_none()}), how).await?;
                 Ok(watch)
             }
-            Err((vm, refusal)) => {
-                let arguments = Value::Object(call.envelope.arguments.clone());
-                record(app, &call, &caller, vm.as_ref(), "vm_spy", &arguments, refusal.status()).await?;
+            Err((vm, target, refusal)) => {
+                let mut arguments = call.envelope.arguments.clone();
+                let (_, why) = refusal.particulars();
+                if !why.is_empty() {
+                    arguments.insert("refused".to_owned(), json!(why));
+                }
+                let (arguments, [begins, _]) = (Value::Object(arguments), target.actions());
+                record(app, &call, &caller, vm.as_ref(), begins, &arguments, refusal.status()).await?;
+                if let Some(vm) = &vm {
+                    let text = format!("is not let to {}: {refusal}", target.title());
+                    tell(app, &caller, vm, begins, &text).await?;
+                }
                 Err(refusal)
             }
         }
     }
 
-    /// The desktop's consent, and which one it is.
+    /// The other end, once it agrees, and which one it is.
     async fn reach(
         app: &App,
         call: &Call,
         caller: &Caller,
-    ) -> Result<(Identity, (TcpStream, Vec<u8>)), (Option<Identity>, Refusal)> {
-        let early = |refusal: Refusal| (None, refusal);
-        if !caller.may(&["vm.spy."]) {
+        target: Result<Target, Refusal>,
+        may_use: bool,
+    ) -> Result<(Identity, Target, Link), (Option<Identity>, Target, Refusal)> {
+        let target = target.map_err(|refusal| (None, Target::Screen, refusal))?;
+        let early = |refusal: Refusal| (None, target, refusal);
+        if !caller.may(&["vm.spy."]) || target.acl().is_some_and(|acl| !caller.may(&[acl])) {
             return Err(early(Refusal::about(Status::ActionNotAllowed, "vmproxy")));
         }
         let given = call.envelope.arguments.get("vm_id");
@@ -129,16 +146,10 @@ impl Watch {
         drop(client);
         let vm = found.map_err(|error| early(error.into()))?.into_iter().next();
         let vm = vm.ok_or_else(|| early(wrong().because("there is no such VM")))?;
-        let refuse = |refusal: Refusal| (Some(vm.clone()), refusal);
-        let desktop = qvd_db::router::desktop(&app.database, VmId(vm.id)).await;
-        let desktop = desktop.map_err(|error| refuse(error.into()))?;
-        let place =
-            desktop.filter(|desktop| desktop.state == VmState::Running).and_then(|desktop| desktop.place);
-        let place = place.ok_or_else(|| refuse(wrong().because(format!("{} does not run", vm.name))))?;
-        let agent = Agent::new(place.address, place.agent_port, place.secret);
-        let watched = agent.watch(PATIENCE).await;
-        let watched = watched.map_err(|error| refuse(wrong().because(error.to_string())))?;
-        Ok((vm, watched))
+        match target.open(app, &vm, caller, !may_use).await {
+            Ok(link) => Ok((vm, target, link)),
+            Err(refusal) => Err((Some(vm), target, refusal)),
+        }
     }
 
     async fn run(mut self, mut socket: WebSocket) {
@@ -155,8 +166,10 @@ impl Watch {
             "interactive": self.filter.is_none(), "seconds": self.begun.elapsed().as_secs(),
             "to_viewer": to_viewer, "to_desktop": to_desktop, "ended": reason,
         });
-        if let Err(problem) = self.record("vm_spy_end", &arguments, "no longer watches").await {
-            warn!(vm = self.vm.id, "the end of watching is not in the log: {problem}");
+        let how = if self.target.is_screen() { "no longer watches" } else { "is no longer connected to" };
+        let [_, ends] = self.target.actions();
+        if let Err(problem) = self.record(ends, &arguments, how).await {
+            warn!(vm = self.vm.id, "the end of {ends} is not in the log: {problem}");
         }
     }
 
@@ -164,7 +177,7 @@ impl Watch {
     async fn carry(&mut self, socket: &mut WebSocket) -> &'static str {
         let mut chunk = vec![0; CHUNK];
         let mut check = Instant::now() + CHECK;
-        let first = std::mem::take(&mut self.first);
+        let first = std::mem::take(&mut self.link.first);
         if !first.is_empty() && self.show(socket, &first).await.is_err() {
             return "the viewer left";
         }
@@ -177,7 +190,7 @@ impl Watch {
                         return "not allowed any more";
                     }
                 }
-                count = self.desktop.read(&mut chunk) => {
+                count = self.link.stream.read(&mut chunk) => {
                     let count = count.unwrap_or(0);
                     if count == 0 {
                         return "the desktop ended it";
@@ -218,7 +231,7 @@ impl Watch {
             }
         };
         self.carried[1] += bytes.len() as u64;
-        self.desktop.write_all(bytes).await.map_err(|_| "the desktop ended it")
+        self.link.stream.write_all(bytes).await.map_err(|_| "the desktop ended it")
     }
 
     /// Whether the session is still there, and still has the permission that this was begun with.
@@ -231,8 +244,10 @@ impl Watch {
         );
         match known.await {
             Ok(Known { caller, .. }) => {
-                let needed = if self.filter.is_some() { "vm.spy." } else { "vm.spy.interactive" };
-                caller.may(&["vm.spy."]) && caller.may(&[needed]) && caller.tenant == self.caller.tenant
+                let used = (self.target.is_screen() && self.filter.is_none()).then_some("vm.spy.interactive");
+                let needed = [Some("vm.spy."), self.target.acl(), used];
+                needed.into_iter().flatten().all(|acl| caller.may(&[acl]))
+                    && caller.tenant == self.caller.tenant
             }
             // Nobody is thrown out because the database is restarted.
             Err(refusal) => refusal.status() == Status::DatabaseAway,
@@ -241,19 +256,24 @@ impl Watch {
 
     async fn record(&self, action: &str, arguments: &Value, text: &str) -> Result<(), Refusal> {
         record(&self.app, &self.call, &self.caller, Some(&self.vm), action, arguments, Status::Done).await?;
-        let client = self.app.database.client().await?;
-        let text = format!("{} {text} the screen", self.caller.name);
-        let event = Event {
-            kind: ObjectKind::Vm,
-            id: self.vm.id,
-            name: &self.vm.name,
-            from: None,
-            to: None,
-            code: action,
-            text: &text,
-        };
-        Ok(events::record(&client, &self.caller.actor(), event).await?)
+        tell(&self.app, &self.caller, &self.vm, action, &format!("{text} {}", self.target.title())).await
     }
+}
+
+/// A switch as clients write it.
+fn is_on(value: &Value) -> bool {
+    matches!(value, Value::Bool(true))
+        || value.as_i64() == Some(1)
+        || matches!(value.as_str(), Some("1" | "true"))
+}
+
+/// Adds to the story of the VM what the administrator does.
+async fn tell(app: &App, caller: &Caller, vm: &Identity, code: &str, text: &str) -> Result<(), Refusal> {
+    let client = app.database.client().await?;
+    let text = format!("{} {text}", caller.name);
+    let event =
+        Event { kind: ObjectKind::Vm, id: vm.id, name: &vm.name, from: None, to: None, code, text: &text };
+    Ok(events::record(&client, &caller.actor(), event).await?)
 }
 
 async fn record(
