@@ -4,18 +4,24 @@ use std::fs::File;
 use std::io::{IsTerminal, stdin};
 use std::time::Duration;
 
+use form_urlencoded::byte_serialize;
 use hyper::Method;
+use hyper::header::{AUTHORIZATION, COOKIE, HeaderName, HeaderValue, SEC_WEBSOCKET_PROTOCOL};
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use qvd_model::action::{Object, Status, Verb, action_for};
 use qvd_model::config::{MASK, masked};
 use qvd_model::filter::{Filter, json};
+use secrecy::ExposeSecret;
 use serde_json::{Map, Value, json};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Error as WebSocketError;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use crate::completion::Names;
 use crate::error::Error;
 use crate::options::{Credentials, Place, Settings};
 use crate::session::Session;
-use crate::transport::{Body, Connection, Outgoing, Proof, whole};
+use crate::transport::{Body, Connection, Dialed, Outgoing, Proof, Stream, dial, whole};
 use crate::watch::{self, Changes};
 
 /// A connection on which we are known.
@@ -27,6 +33,9 @@ pub struct Api {
     /// A request was given up halfway; nothing more can be sent on this connection.
     broken: bool,
 }
+
+/// A way into a VM.
+pub(crate) type Tunnel = WebSocketStream<Box<dyn Stream>>;
 
 /// One request.
 #[derive(Debug, Clone, Default)]
@@ -170,6 +179,43 @@ impl Api {
             }
         };
         Ok((reply.offset, answer(&reply.bytes, self.connection.place())))
+    }
+
+    /// Opens a way into a VM, on a connection of its own and on the session of an earlier call.
+    pub(crate) async fn tunnel(&mut self, arguments: &Value) -> Result<Tunnel, Error> {
+        let Dialed { stream, host, prefix, place } = dial(&self.settings).await?;
+        let written = |value: &Value| byte_serialize(value.to_string().as_bytes()).collect::<String>();
+        let (arguments, source) = (written(arguments), written(&json!({"source": "CLI"})));
+        let unusable = |problem: &dyn std::fmt::Display| Error::Unreachable {
+            place: place.clone(),
+            problem: problem.to_string(),
+        };
+        let mut request = format!("ws://{host}{prefix}/vmproxy?arguments={arguments}&parameters={source}")
+            .into_client_request()
+            .map_err(|error| unusable(&error))?;
+        let mut header = |name: HeaderName, text: &str| {
+            let mut value = HeaderValue::from_str(text).map_err(|error| unusable(&error))?;
+            value.set_sensitive(true);
+            request.headers_mut().insert(name, value);
+            Ok::<_, Error>(())
+        };
+        header(SEC_WEBSOCKET_PROTOCOL, "binary")?;
+        let sid = self.session.as_ref().and_then(|s| s.sid.as_deref());
+        match (&self.settings.token, sid) {
+            (Some(token), _) => header(AUTHORIZATION, &format!("Bearer {}", token.expose_secret()))?,
+            (None, Some(sid)) => header(COOKIE, &format!("sid={sid}"))?,
+            (None, None) => {}
+        }
+        let opening = tokio_tungstenite::client_async(request, stream);
+        let opened = tokio::time::timeout(self.settings.timeout, opening).await;
+        match opened.map_err(|_| Error::Timeout(self.settings.timeout.as_secs()))? {
+            Ok((tunnel, _)) => Ok(tunnel),
+            Err(WebSocketError::Http(refusal)) => {
+                let body = refusal.into_body().unwrap_or_default();
+                Err(answer(&body, &place).err().unwrap_or_else(|| unusable(&"it opens no way into VMs")))
+            }
+            Err(error) => Err(unusable(&error)),
+        }
     }
 
     /// How much of an upload the API has.

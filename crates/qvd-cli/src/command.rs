@@ -3,6 +3,7 @@
 use qvd_model::filter::{Filter, lexer, text};
 
 use crate::noun::{NOUNS, Noun, VERBS};
+use crate::reach::{Way, words::quoted};
 
 /// A line, understood.
 #[derive(Debug, Clone, PartialEq)]
@@ -123,6 +124,13 @@ pub enum Verb {
     Drain(Option<String>),
     /// Tell their story.
     Explain,
+    /// Go into the one that is selected.
+    Reach {
+        /// Which way.
+        way: Way,
+        /// Arguments of the program that is run for it.
+        passed: Vec<String>,
+    },
     /// List the files that wait in the staging directory.
     Staging,
 }
@@ -202,6 +210,7 @@ impl Verb {
             Self::Ssl(_) => "ssl",
             Self::Drain(_) => "drain",
             Self::Explain => "explain",
+            Self::Reach { way, .. } => way.word(),
             Self::Staging => "staging",
         }
     }
@@ -264,6 +273,7 @@ fn tail(verb: &Verb) -> String {
         Verb::Assign { kinds, .. } => words(kinds),
         Verb::Grant { what, names, .. } => format!("{} {}", what.word(), words(names)),
         Verb::Drain(limit) => limit.as_deref().map(word).unwrap_or_default(),
+        Verb::Reach { passed, .. } => quoted(passed),
         Verb::Can(pattern) => pattern.as_deref().map(word).unwrap_or_default(),
         Verb::Block(_)
         | Verb::Delete

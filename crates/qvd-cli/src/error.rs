@@ -69,6 +69,9 @@ pub enum Error {
     /// Something that was examined is not as it should be.
     #[error("{0} of what was looked at is not as it should be")]
     Unwell(usize),
+    /// A program that was run for the command has failed with this code, and told why itself.
+    #[error("the program ended with code {0}")]
+    Ended(u8),
     /// Commands of the shell failed.
     #[error("some commands failed")]
     CommandsFailed,
@@ -116,6 +119,7 @@ impl Error {
             Self::Timeout(_) | Self::NotYet { .. } => 11,
             Self::Output(_) | Self::CommandsFailed | Self::Unwell(_) => 1,
             Self::Told(error) => error.exit_code(),
+            Self::Ended(code) => *code,
             Self::Interrupted => 130,
         }
     }

@@ -11,6 +11,7 @@ use qvd_model::nearest;
 use crate::command::{Assignment, Command, Grant, ObjectCommand, Order, SecondFactor, Value, Verb};
 use crate::config_set;
 use crate::noun::{NOUNS, Noun, VERBS, noun};
+use crate::reach::{self, Way};
 
 /// A command, and how parts of the line were read that are not written as the grammar wants them.
 #[derive(Debug, Clone)]
@@ -28,6 +29,17 @@ pub fn parse(line: &Line) -> Result<Parsed, SyntaxError> {
     if let Some(parsed) = config_set::parse(line)? {
         return Ok(parsed);
     }
+    if let Some((head, words)) = reach::words::split(line) {
+        let mut parsed = read(&head)?;
+        if let Command::Object(ObjectCommand { verb: Verb::Reach { passed, .. }, .. }) = &mut parsed.command {
+            *passed = words;
+        }
+        return Ok(parsed);
+    }
+    read(line)
+}
+
+fn read(line: &Line) -> Result<Parsed, SyntaxError> {
     let text = line.text();
     let tokens = tokens(text)?;
     let mut cursor = Cursor::new(&tokens, text.len());
@@ -70,6 +82,13 @@ impl Line {
     /// One line.
     pub fn from_text(text: &str) -> Self {
         Self { text: text.to_owned(), ends: vec![text.len()] }
+    }
+
+    /// The arguments of the program, if they are several; one alone is a line.
+    pub(crate) fn arguments(&self) -> Option<Vec<&str>> {
+        let starts = std::iter::once(0).chain(self.ends.iter().map(|end| end.saturating_add(1)));
+        let pieces = starts.zip(&self.ends).filter_map(|(from, to)| self.text.get(from..*to));
+        (self.ends.len() > 1).then(|| pieces.collect())
     }
 
     /// The whole line.
@@ -232,7 +251,11 @@ fn subject(
         }
         "staging" => Verb::Staging,
         "ssl" => Verb::Ssl(assignments(cursor, noun, word, notes)?),
-        _ => Verb::Explain,
+        other => match Way::of(other) {
+            // What is passed on was cut off before.
+            Some(way) => Verb::Reach { way, passed: Vec::new() },
+            None => Verb::Explain,
+        },
     };
     if cursor.is_at_end() {
         return Ok(ObjectCommand { noun, selection, verb });

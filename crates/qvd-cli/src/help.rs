@@ -212,6 +212,15 @@ fn groups(noun: &Noun, entity: &Entity) -> Vec<(&'static str, Vec<String>)> {
         has("explain"),
         &[format!("{word} [SELECTION] explain"), format!("  {word} {sample} explain")],
     );
+    add(
+        "Reach",
+        has("ssh"),
+        &[
+            format!("{word} SELECTION ssh | vnc | spy | console [-- ARGUMENTS OF THE PROGRAM]"),
+            format!("  {word} {sample} ssh -- -l root"),
+            format!("  {word} {sample} spy -- -ViewOnly"),
+        ],
+    );
     add("Remove", has("del"), &[format!("{word} [SELECTION] del"), format!("  {word} {sample} del")]);
     groups
 }

@@ -35,6 +35,7 @@ mod pins;
 mod progress;
 mod property;
 mod proxy;
+pub mod reach;
 mod rows;
 pub mod run;
 mod script;

@@ -39,6 +39,10 @@ pub const NOUNS: &[Noun] = &[
             "stop",
             "disconnect",
             "explain",
+            "ssh",
+            "vnc",
+            "spy",
+            "console",
         ],
         example: "name=desk1, user=ann, osf=office",
         sample: "name=desk1",
@@ -180,6 +184,10 @@ pub const VERBS: &[&str] = &[
     "ssl",
     "staging",
     "explain",
+    "ssh",
+    "vnc",
+    "spy",
+    "console",
 ];
 
 /// The noun of a word.

@@ -15,8 +15,8 @@ use crate::output::{Format, Listing, Style, unwritten};
 use crate::pages::{self, Pages};
 use crate::suggestion::suggested;
 use crate::{
-    change, clock, creation, doctor, drain, explain, grant, help, listing, property, rows, second_factor,
-    setting,
+    change, clock, creation, doctor, drain, explain, grant, help, listing, property, reach, rows,
+    second_factor, setting,
 };
 
 /// Who gives the commands.
@@ -151,6 +151,7 @@ impl<'a> Runner<'a> {
             Verb::Staging => listing::staging(&mut context).await,
             Verb::Drain(limit) => drain::drain(&mut context, noun, selection, limit).await,
             Verb::Explain => explain::explain(&mut context, noun, selection).await,
+            Verb::Reach { way, passed } => reach::go(context.api, way, selection, &passed).await,
             verb if noun.object == action::Object::Config => {
                 setting::change(&mut context, noun, selection, verb).await
             }
@@ -262,7 +263,7 @@ impl<'a> Runner<'a> {
 /// Tells an error: as JSON beside results in JSON, otherwise as a sentence.
 pub(crate) fn complain(format: Format, place: &str, error: &Error) {
     match (format, error) {
-        (_, Error::Told(_)) => {}
+        (_, Error::Told(_) | Error::Ended(_)) => {}
         (Format::Json | Format::JsonLines, _) => eprintln!("{}", error.json()),
         _ => eprintln!("qa4: {place}{error}"),
     }

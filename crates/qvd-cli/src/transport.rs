@@ -1,6 +1,5 @@
 //! One HTTP/1.1 connection to the API: over TLS, or over its Unix socket.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -87,77 +86,11 @@ pub fn whole(bytes: Vec<u8>) -> Body {
 impl Connection {
     /// Connects.
     pub async fn open(settings: &Settings) -> Result<Self, Error> {
-        let connecting = async {
-            match &settings.place {
-                Place::Socket(path) => Self::unix(path, settings.timeout).await,
-                Place::Url(url) => Self::tls(url, settings).await,
-            }
-        };
-        tokio::time::timeout(settings.timeout, connecting)
-            .await
-            .map_err(|_| Error::Timeout(settings.timeout.as_secs()))?
-    }
-
-    async fn unix(path: &Path, timeout: Duration) -> Result<Self, Error> {
-        let place = path.display().to_string();
-        let stream = UnixStream::connect(path).await.map_err(|e| unreachable(&place, e))?;
-        Self::start(stream, "localhost".to_owned(), String::new(), place, timeout).await
-    }
-
-    async fn tls(url: &str, settings: &Settings) -> Result<Self, Error> {
-        let address = Address::parse(url)?;
-        let authority = format!("{}:{}", address.host, address.port);
-        let known = settings.pins.as_ref().map(|pins| pins.known(&authority)).transpose()?.flatten();
-        let config = tls::client_config(match &settings.pins {
-            _ if settings.insecure => Trust::Anybody,
-            Some(_) => Trust::Pinned(known.clone()),
-            None => Trust::Authorities(settings.ca.as_deref()),
-        })?;
-        let name = ServerName::try_from(address.host.trim_matches(['[', ']']).to_owned())
-            .map_err(|_| Error::Usage(format!("`{}` is not a host name", address.host)))?;
-        let host = address.host.trim_matches(['[', ']']);
-        let stream = match &settings.proxy {
-            None => TcpStream::connect((host, address.port)).await.map_err(|e| unreachable(url, e))?,
-            Some(proxy) => {
-                let through = |e| unreachable(url, format!("proxy {}: {e}", proxy.place()));
-                proxy.connect(host, address.port).await.map_err(through)?
-            }
-        };
-        stream.set_nodelay(true).map_err(|e| unreachable(url, e))?;
-        // A line that went dead while a file is on its way is noticed, and the file gone on with.
-        setsockopt(&stream, sockopt::TcpUserTimeout, &SILENCE).map_err(|e| unreachable(url, e))?;
-        let connector = TlsConnector::from(Arc::new(config));
-        let stream = connector.connect(name, stream).await.map_err(|e| match &settings.pins {
-            Some(pins) if tls::is_trust_problem(&e) => unreachable(url, pins.changed(&authority)),
-            None if tls::is_trust_problem(&e) => {
-                unreachable(url, format!("{e}; give its authority with --ca, or see --pin"))
-            }
-            _ => unreachable(url, e),
-        })?;
-        if let (Some(pins), None) = (settings.pins.as_ref().filter(|_| !settings.insecure), known)
-            && let Some([certificate, ..]) = stream.get_ref().1.peer_certificates()
-        {
-            let fingerprint = fingerprint(certificate);
-            pins.remember(&authority, &fingerprint).map_err(|e| Error::Usage(format!("--pin: {e}")))?;
-            eprintln!("qa4: {authority} is known by its certificate from now on, SHA-256 {fingerprint}");
-        }
-        Self::start(stream, authority, address.prefix, url.to_owned(), settings.timeout).await
-    }
-
-    async fn start<S>(
-        stream: S,
-        host: String,
-        prefix: String,
-        place: String,
-        timeout: Duration,
-    ) -> Result<Self, Error>
-    where
-        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    {
+        let Dialed { stream, host, prefix, place } = dial(settings).await?;
         let (sender, driver) = handshake(TokioIo::new(stream)).await.map_err(|e| unreachable(&place, e))?;
         // The driver ends with the connection, which ends when the sender is dropped.
         tokio::spawn(driver);
-        Ok(Self { sender, host, prefix, place, timeout })
+        Ok(Self { sender, host, prefix, place, timeout: settings.timeout })
     }
 
     /// Sends a request and reads the whole answer.
@@ -238,6 +171,80 @@ impl Connection {
     pub fn place(&self) -> &str {
         &self.place
     }
+}
+
+/// A stream to the API on which nothing was said yet.
+pub(crate) struct Dialed {
+    pub(crate) stream: Box<dyn Stream>,
+    /// What the API is called in requests.
+    pub(crate) host: String,
+    /// What its addresses begin with.
+    pub(crate) prefix: String,
+    /// What it is called in messages.
+    pub(crate) place: String,
+}
+
+/// What bytes can be carried on.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// Connects to the API.
+pub(crate) async fn dial(settings: &Settings) -> Result<Dialed, Error> {
+    let connecting = async {
+        match &settings.place {
+            Place::Socket(path) => {
+                let place = path.display().to_string();
+                let stream = UnixStream::connect(path).await.map_err(|e| unreachable(&place, e))?;
+                let host = "localhost".to_owned();
+                Ok(Dialed { stream: Box::new(stream), host, prefix: String::new(), place })
+            }
+            Place::Url(url) => dial_tls(url, settings).await,
+        }
+    };
+    tokio::time::timeout(settings.timeout, connecting)
+        .await
+        .map_err(|_| Error::Timeout(settings.timeout.as_secs()))?
+}
+
+async fn dial_tls(url: &str, settings: &Settings) -> Result<Dialed, Error> {
+    let address = Address::parse(url)?;
+    let authority = format!("{}:{}", address.host, address.port);
+    let known = settings.pins.as_ref().map(|pins| pins.known(&authority)).transpose()?.flatten();
+    let config = tls::client_config(match &settings.pins {
+        _ if settings.insecure => Trust::Anybody,
+        Some(_) => Trust::Pinned(known.clone()),
+        None => Trust::Authorities(settings.ca.as_deref()),
+    })?;
+    let name = ServerName::try_from(address.host.trim_matches(['[', ']']).to_owned())
+        .map_err(|_| Error::Usage(format!("`{}` is not a host name", address.host)))?;
+    let host = address.host.trim_matches(['[', ']']);
+    let stream = match &settings.proxy {
+        None => TcpStream::connect((host, address.port)).await.map_err(|e| unreachable(url, e))?,
+        Some(proxy) => {
+            let through = |e| unreachable(url, format!("proxy {}: {e}", proxy.place()));
+            proxy.connect(host, address.port).await.map_err(through)?
+        }
+    };
+    stream.set_nodelay(true).map_err(|e| unreachable(url, e))?;
+    // A line that went dead while a file is on its way is noticed, and the file gone on with.
+    setsockopt(&stream, sockopt::TcpUserTimeout, &SILENCE).map_err(|e| unreachable(url, e))?;
+    let connector = TlsConnector::from(Arc::new(config));
+    let stream = connector.connect(name, stream).await.map_err(|e| match &settings.pins {
+        Some(pins) if tls::is_trust_problem(&e) => unreachable(url, pins.changed(&authority)),
+        None if tls::is_trust_problem(&e) => {
+            unreachable(url, format!("{e}; give its authority with --ca, or see --pin"))
+        }
+        _ => unreachable(url, e),
+    })?;
+    if let (Some(pins), None) = (settings.pins.as_ref().filter(|_| !settings.insecure), known)
+        && let Some([certificate, ..]) = stream.get_ref().1.peer_certificates()
+    {
+        let fingerprint = fingerprint(certificate);
+        pins.remember(&authority, &fingerprint).map_err(|e| Error::Usage(format!("--pin: {e}")))?;
+        eprintln!("qa4: {authority} is known by its certificate from now on, SHA-256 {fingerprint}");
+    }
+    let (prefix, place) = (address.prefix, url.to_owned());
+    Ok(Dialed { stream: Box::new(stream), host: authority, prefix, place })
 }
 
 fn unreachable(place: &str, problem: impl std::fmt::Display) -> Error {

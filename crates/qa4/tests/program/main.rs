@@ -19,6 +19,7 @@ mod installation;
 mod legacy;
 mod manual;
 mod page;
+mod reach;
 mod shell;
 
 use std::process::{Command, Output, Stdio};

@@ -1,8 +1,6 @@
 //! What `qa` does with objects.
 
 use std::io::Write;
-use std::os::unix::process::CommandExt;
-use std::process::Command;
 
 use qvd_model::action::{self, Object, Order, Status, Verb as Does};
 use qvd_model::filter::Filter;
@@ -14,11 +12,16 @@ use crate::api::{Answer, Call, ask_line};
 use crate::command::{Assignment, Value};
 use crate::error::Error;
 use crate::noun::{Noun, VM};
+use crate::reach::{self, Way};
 use crate::run::{new_password, write};
 use crate::{change, creation, property};
 
 impl Legacy<'_> {
     pub(super) async fn run(&mut self) -> Result<(), Error> {
+        if let Some(way) = Way::of(self.arguments.command.word) {
+            let (selection, passed) = (self.selection(), self.arguments.passed.clone());
+            return reach::go(self.context.api, way, selection, &passed).await;
+        }
         match (self.arguments.command.object, self.arguments.command.word) {
             ("config", "get") => self.config_get().await,
             ("config", "set") => self.config_set().await,
@@ -30,7 +33,6 @@ impl Legacy<'_> {
             ("vm", "add") => self.add_vms().await,
             ("vm", "edit") => self.edit().await,
             ("user", "passwd") => self.password().await,
-            ("vm", program @ ("ssh" | "vnc" | "console")) => self.connect(program).await,
             (_, word @ ("list" | "counters")) => self.list(word).await,
             (_, "add") => {
                 let pairs = self.arguments.pairs.clone();
@@ -342,58 +344,6 @@ impl Legacy<'_> {
         let mut call = Call::new(object, Does::Update)?;
         call.arguments.insert("__properties_changes__".to_owned(), json!({ "delete": keys }));
         self.send(call, &ids).await.map(drop)
-    }
-
-    /// Becomes another program, at the one VM that is selected.
-    async fn connect(&mut self, program: &str) -> Result<(), Error> {
-        let fields = ["ip_in_use", "ssh_port", "vnc_port", "serial_port", "host_name", "state"];
-        let listed = self.selected(&fields).await?;
-        let [vm] = listed.rows.as_slice() else {
-            return Err(Error::Usage(format!("{} VMs match; select one", listed.rows.len())));
-        };
-        let text = |name: &str| match vm.get(name) {
-            Some(Json::String(text)) => text.clone(),
-            Some(Json::Number(number)) => number.to_string(),
-            _ => String::new(),
-        };
-        if text("state") != "running" {
-            return Err(Error::Usage(format!("{} does not run", text("name"))));
-        }
-        let port = |name: &str| {
-            let port = text(name);
-            let missing = || Error::Usage(format!("{} has no {}", text("name"), name.replace('_', " ")));
-            if port.is_empty() { Err(missing()) } else { Ok(port) }
-        };
-        let mut command = match program {
-            "ssh" => {
-                let mut command = Command::new("ssh");
-                // Its address will be another VM's one day, its number never.
-                command.args(["-o", &format!("HostKeyAlias=qvd-vm-{}", text("id"))]);
-                command.args([&text("ip_in_use"), "-p", &port("ssh_port")?]);
-                command
-            }
-            "vnc" => {
-                let mut command = Command::new("vncviewer");
-                command.arg(format!("{}::{}", text("host_name"), port("vnc_port")?));
-                command
-            }
-            _ => match port("serial_port") {
-                Ok(port) => {
-                    let mut command = Command::new("telnet");
-                    command.args([&text("host_name"), &port]);
-                    command
-                }
-                // Containers have a console on their own node.
-                Err(_) => {
-                    let mut command = Command::new("lxc-console");
-                    command.args(["-n", &format!("qvd-{}", text("id"))]);
-                    command
-                }
-            },
-        };
-        command.args(&self.arguments.passed);
-        let failed = command.exec();
-        Err(Error::Usage(format!("{}: {failed}", command.get_program().to_string_lossy())))
     }
 }
 

@@ -48,6 +48,7 @@ pub async fn main(
     match run(arguments, environment, out).await {
         Ok(()) => 0,
         Err(Error::Unconfirmed(_)) if !strict => 0,
+        Err(Error::Ended(code)) => code,
         Err(error) => {
             if !quiet {
                 eprintln!("Error: {error}");
