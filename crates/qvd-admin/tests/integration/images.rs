@@ -28,6 +28,14 @@ async fn tags_mean_one_published_image_of_an_osf() {
     };
     assert_eq!(tags("v1").await, ["default", "stable", "v1"]);
     assert_eq!(tags("v2").await, ["head", "v2"]);
+    let tagged = async |filter: &str| {
+        let rows = it.rows(&["di", filter, "get", "version"]).await;
+        rows.iter().map(|row| row["version"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(tagged("tag=stable").await, ["v1"]);
+    assert_eq!(tagged("tags=[head,default]").await, ["v1", "v2"]);
+    assert_eq!(tagged("tag~'he%'").await, ["v2"]);
+    assert_eq!(tagged("!tag=default").await, ["v2"]);
     it.qa4(&["di", "version=v2", "tag", "default,stable"]).await.unwrap();
     assert_eq!(tags("v1").await, ["v1"]);
     assert_eq!(tags("v2").await, ["default", "head", "stable", "v2"]);

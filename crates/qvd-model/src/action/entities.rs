@@ -333,7 +333,9 @@ pub(super) const DI: Entity = Entity {
             .see(&["di.see.block"])
             .optional(&[])
             .updated(&["di.update.block"]),
-        field("tags", Kind::Structure, "its tags").see(DI_TAGS).only_shown(),
+        field("tags", Kind::Structure, "its tags; a filter asks for one that is among them")
+            .see(DI_TAGS)
+            .unordered(),
         DI_CREATION[0],
         DI_CREATION[1],
         DI_CREATION[2],

@@ -100,7 +100,7 @@ pub(super) const DI: Relation = Relation {
             ("properties", stored_properties!("di_properties", "di_id", "dis.id")),
         ]
     ),
-    sets: &[],
+    sets: &[("tags", "SELECT g.tag FROM di_tags AS g WHERE g.di_id = dis.id")],
     tenant: Some("osfs.tenant_id"),
     shared: false,
     hidden: None,
