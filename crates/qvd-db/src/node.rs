@@ -46,6 +46,9 @@ const TAGGED_IMAGES: Sql = Sql::new(
     JOIN di_runtimes ON di_runtimes.di_id = dis.id WHERE dis.osf_id = $1 AND di_tags.tag = $2 ORDER BY dis.id",
 );
 
+// The files of all images.
+const IMAGE_FILES: Sql = Sql::new("read the files of all images", "SELECT path FROM dis");
+
 // Publishes where a starting VM will be. `$1` VM, `$2` host, `$3` generation, `$4` address, `$5` agent port,
 // `$6` NX port, `$7` SSH port, `$8` image, `$9` OSF, `$10` secret.
 const PUBLISH: Sql = Sql::new(
@@ -209,6 +212,7 @@ pub(crate) const ALL: &[Sql] = &[
     CLAIM_STOPS,
     START_FACTS,
     TAGGED_IMAGES,
+    IMAGE_FILES,
     PUBLISH,
     SET_STEP,
     SET_STATE,
@@ -326,6 +330,13 @@ pub async fn tagged_images(database: &Database, osf: OsfId, tag: &str) -> Result
             })
         })
         .collect()
+}
+
+/// The files of all images that there are.
+pub async fn image_files(database: &Database) -> Result<Vec<String>, Error> {
+    let client = database.client().await?;
+    let rows = IMAGE_FILES.query(&client, &[]).await?;
+    rows.iter().map(|row| IMAGE_FILES.column(row, "path")).collect()
 }
 
 /// Publishes where a starting VM will be. `false`: the row is not ours any more.

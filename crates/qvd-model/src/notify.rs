@@ -14,6 +14,8 @@ pub const VM_CHANGED: &str = "vm_changed";
 pub const DESKTOP_CHANGED: &str = "desktop_changed";
 /// A host or its runtime row changed.
 pub const HOST_CHANGED: &str = "host_changed";
+/// A disk image was deleted.
+pub const DI_DELETED: &str = "di_deleted";
 /// A VM was deleted.
 pub const VM_DELETED: &str = "vm_deleted";
 

@@ -1,5 +1,6 @@
 //! The loops of a node: commands, configuration, routers, other nodes.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,6 +50,7 @@ pub fn start(node: &Arc<Node>, listener: &Listener, loops: &Drain, cluster: Clus
     };
     run(Box::pin(serve_commands(node.clone(), commands)));
     run(Box::pin(follow_configuration(node.clone(), configuration)));
+    run(Box::pin(follow_images(node.clone(), listener.subscribe(notify::DI_DELETED))));
     run(Box::pin(routers::follow(node.clone())));
     run(Box::pin(expiry::follow(node.clone(), listener.subscribe(notify::VM_CHANGED))));
     run(Box::pin(monitor::watch(node.clone(), cluster.witness, cluster.shares)));
@@ -94,6 +96,33 @@ async fn purge(node: &Node) {
     if let Err(error) = storage::purge_discarded(&directories, KEPT).await {
         warn!("old overlays not purged: {error}");
     }
+}
+
+/// Removes what was unpacked of images that are gone: when one goes, and now and then.
+async fn follow_images(node: Arc<Node>, mut bell: qvd_db::Doorbell) {
+    loop {
+        if let Err(error) = purge_bases(&node).await {
+            warn!("base trees of removed images not purged: {error}");
+        }
+        let _ = tokio::time::timeout(FORGETTING, bell.rung()).await;
+    }
+}
+
+async fn purge_bases(node: &Node) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let directories = container::directories(&node.config.now())?;
+    // First: a tree that is made after this may be of an image that is made after it, too.
+    let bases = storage::unpacked_bases(&directories).await?;
+    if bases.is_empty() {
+        return Ok(());
+    }
+    let files = rows::image_files(&node.database).await?;
+    let known: HashSet<&str> = files.iter().map(|file| storage::base_name(file)).collect();
+    for base in bases.iter().filter(|base| !known.contains(base.as_str())) {
+        if storage::remove_unused_base(&directories, base).await? {
+            info!(base, "the base tree of a removed image is gone");
+        }
+    }
+    Ok(())
 }
 
 /// Forgets what happened too long ago to matter to anybody.

@@ -12,9 +12,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use nix::fcntl::{Flock, FlockArg};
 use tokio::sync::watch;
 
-use super::directories::{Directories, base_name};
+use super::directories::{Directories, RECORD, base_name};
 use super::image::{self, Kind};
 use super::layout::Tree;
+use super::mounts::is_lower;
 use super::record::{Record, stamp};
 use super::unpack::{Job, Limits, unpack};
 use crate::Error;
@@ -170,6 +171,41 @@ pub async fn remove_base(directories: &Directories, file: &str) -> Result<(), Er
         }
     })
     .await
+}
+
+/// Names of the base trees that were unpacked here and of which no image is known to have been removed yet. What somebody
+/// else put beside them is not among them.
+pub async fn unpacked_bases(directories: &Directories) -> Result<Vec<String>, Error> {
+    let basefs = directories.basefs.clone();
+    blocking("list base trees", move || {
+        let entries = match fs::read_dir(&basefs) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(Error::storage("list", &basefs)(error)),
+        };
+        let names = entries.filter_map(Result::ok).filter_map(|entry| entry.file_name().into_string().ok());
+        let mut bases: Vec<_> =
+            names.filter_map(|name| name.strip_prefix(RECORD).map(str::to_owned)).collect();
+        bases.retain(|base| is_of_image(base));
+        Ok(bases)
+    })
+    .await
+}
+
+/// Whether a name is that of the tree of an image: its number, and what it is called.
+fn is_of_image(base: &str) -> bool {
+    let number = base.split_once('-').map_or("", |(number, _)| number);
+    !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) && base == base_name(base)
+}
+
+/// Removes the base tree of an image that is gone, unless a desktop of this node lies over it. Whether it was removed.
+pub async fn remove_unused_base(directories: &Directories, base: &str) -> Result<bool, Error> {
+    let path = directories.base(base)?;
+    if blocking("look for desktops over a base tree", move || is_lower(&path)).await? {
+        return Ok(false);
+    }
+    remove_base(directories, base).await?;
+    Ok(true)
 }
 
 /// Waits until nobody else works on the base tree. The lock ends with its process.

@@ -25,6 +25,9 @@ pub struct Directories {
 const SUFFIXES: [&str; 9] =
     [".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tar", ".tgz", ".tbz", ".txz", ".tzst"];
 
+/// How the names of records beside base trees begin.
+pub(super) const RECORD: &str = "record.";
+
 /// The name of the base tree of an image file (`spec/node.md` 6.1).
 pub fn base_name(file: &str) -> &str {
     SUFFIXES
@@ -61,7 +64,7 @@ impl Directories {
     }
 
     pub(crate) fn base_record(&self, file: &str) -> PathBuf {
-        self.basefs.join(format!("record.{}", base_name(file)))
+        self.basefs.join(format!("{RECORD}{}", base_name(file)))
     }
 
     /// What a VM writes over the base of an image.

@@ -20,7 +20,7 @@ mod seed;
 mod unpack;
 mod verify;
 
-pub use base::{Progress, Unpacking, prepare_base, remove_base};
+pub use base::{Progress, Unpacking, prepare_base, remove_base, remove_unused_base, unpacked_bases};
 pub use directories::{Directories, base_name};
 pub use home::{Home, HomeOwner, prepare_home};
 pub use image::{Compression, Image, Kind, inspect, recognize};

@@ -113,6 +113,23 @@ pub fn mounted_below(root: &Path) -> Result<Vec<PathBuf>, Error> {
         .collect())
 }
 
+/// Whether a mounted root lies over `lower`, or something below it.
+pub(super) fn is_lower(lower: &Path) -> Result<bool, Error> {
+    let table = Path::new("/proc/self/mountinfo");
+    let text = std::fs::read(table).map_err(Error::storage("read", table))?;
+    // Newer kernels show it without our escapes.
+    let options = [escaped(lower), lower.as_os_str().as_bytes().to_vec()];
+    let options = options.map(|path| [b"lowerdir=".as_slice(), &path].concat());
+    Ok(text.split(|byte| *byte == b'\n').map(unescaped).any(|line| {
+        options.iter().any(|option| {
+            line.windows(option.len()).enumerate().any(|(at, found)| {
+                let behind = line.get(at + option.len());
+                found == option && matches!(behind, None | Some(b',' | b'/' | b':'))
+            })
+        })
+    }))
+}
+
 /// A field of `mountinfo`, where blanks are written in octal.
 fn unescaped(field: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(field.len());

@@ -13,7 +13,7 @@ use qvd_hypervisor::lxc::{
 };
 use qvd_hypervisor::storage::{
     Home, HomeOwner, Overlay, Seed, Tree, discard_overlay, mount_root, mounted_below, prepare_home,
-    prepare_overlay, seed_root, unmount_below,
+    prepare_overlay, remove_unused_base, seed_root, unmount_below, unpacked_bases,
 };
 use qvd_hypervisor::{Error, storage};
 use qvd_model::{DiId, Failure, FailureCode, VmId};
@@ -301,6 +301,42 @@ async fn power_off_ends_a_desktop_that_listens() {
     node.lxc.kill(vm, LIMIT).await.unwrap();
     node.clear(vm).await;
     assert_eq!(node.remains(vm).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_base_tree_is_not_removed_from_under_a_desktop() {
+    let storage = Storage::new();
+    let directories = &storage.directories;
+    storage.image("7-a b.tar", &Archive::image().bytes());
+    let mut extended = Archive::new();
+    extended.file("rootfs/sbin/init", b"");
+    storage.image("8-extended.tar", &extended.bytes());
+    storage.image("9-unused.tar", &Archive::image().bytes());
+    for other in ["by-hand", "record.by-hand", "12-untouched"] {
+        fs::create_dir_all(directories.basefs.join(other)).unwrap();
+    }
+    let mut roots = Vec::new();
+    for (vm, name) in [(1, "7-a b.tar"), (2, "8-extended.tar")] {
+        let tree = storage.unpack(name).await.unwrap();
+        let overlay = prepare_overlay(directories, DI, VmId(vm), false).await.unwrap();
+        roots.push(directories.root(VmId(vm)));
+        mount_root(&tree.root, &overlay, &roots[roots.len() - 1]).await.unwrap();
+    }
+    storage.unpack("9-unused.tar").await.unwrap();
+    let mut bases = unpacked_bases(directories).await.unwrap();
+    bases.sort();
+    assert_eq!(bases, ["7-a b", "8-extended", "9-unused"]);
+    let remove = async |base: &str| remove_unused_base(directories, base).await.unwrap();
+    assert_eq!(
+        [remove("7-a b").await, remove("8-extended").await, remove("9-unused").await],
+        [false, false, true]
+    );
+    for root in roots {
+        unmount_below(&root, Duration::from_secs(5)).await.unwrap();
+    }
+    assert!(remove("7-a b").await && remove("8-extended").await);
+    assert_eq!(storage.bases(), ["12-untouched", "by-hand", "record.by-hand"]);
+    assert!(unpacked_bases(directories).await.unwrap().is_empty());
 }
 
 #[tokio::test]
