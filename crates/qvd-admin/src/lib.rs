@@ -155,12 +155,23 @@ async fn tidy(app: Arc<App>) {
             images::sweep::sweep_rows(&app).await
         } else {
             tidied = Instant::now();
+            if let Err(problem) = forget_requests(&app).await {
+                warn!("old requests not forgotten: {problem}");
+            }
             images::sweep::sweep(&app).await
         };
         if let Err(problem) = swept {
             warn!("interrupted imports not looked after: {problem}");
         }
     }
+}
+
+/// Forgets requests that may be carried out again.
+async fn forget_requests(app: &App) -> Result<(), Error> {
+    let hours = app.config.now().int("api.repeat.keep")?;
+    let client = app.database.client().await?;
+    qvd_db::admin::repeats::forget(&client, hours).await?;
+    Ok(())
 }
 
 /// Reads the configuration again whenever somebody changes it.

@@ -1,6 +1,7 @@
 //! What is written about requests: the audit log, and the story of objects (`spec/api.md` 9).
 
 use qvd_db::admin::audit::{self, Record};
+use qvd_db::admin::repeats::{self, Repeat};
 use qvd_db::admin::select::Identity;
 use qvd_db::events::{self, Event};
 use qvd_db::{Error, Session};
@@ -11,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::caller::Caller;
 use crate::change::Change;
+use crate::refusal::Refusal;
 use crate::session::{Origin, Peer};
 
 /// The circumstances of a request that go into records.
@@ -24,6 +26,8 @@ pub(crate) struct Circumstances {
     pub(crate) origin: Origin,
     /// Stands for the session of the request; empty if there is none.
     pub(crate) session: String,
+    /// The request, if it may be sent again.
+    pub(crate) repeat: Option<Repeat>,
 }
 
 impl Circumstances {
@@ -35,7 +39,8 @@ impl Circumstances {
         origin: Origin,
         session: String,
     ) -> Self {
-        let mut made = Self { caller, action, arguments: String::new(), source, origin, session };
+        let repeat = None;
+        let mut made = Self { caller, action, arguments: String::new(), source, origin, session, repeat };
         made.ask(&Value::Object(arguments.clone()));
         made
     }
@@ -51,14 +56,20 @@ impl Circumstances {
         self.arguments = bounded(masked(arguments).to_string());
     }
 
-    /// Writes the row of a change that was made; in the transaction that makes it.
+    /// Writes the row of a change that was made; in the transaction that makes it. Refuses what was done already for
+    /// the same request.
     pub(crate) async fn done(
         &self,
         session: &impl Session,
         object: &Identity,
         change: &Change,
-    ) -> Result<(), Error> {
-        self.write(session, Some(object), Status::Done, change).await
+    ) -> Result<(), Refusal> {
+        if let Some(repeat) = &self.repeat
+            && !repeats::remember(session, repeat, object.id).await?
+        {
+            return Err(Refusal::about(Status::KeyReused, repeat.key.as_str()));
+        }
+        Ok(self.write(session, Some(object), Status::Done, change).await?)
     }
 
     /// Writes the row of a request, or of one of its objects, that came to nothing.

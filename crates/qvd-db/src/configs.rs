@@ -8,6 +8,10 @@ use crate::{Database, Error, Session, Sql};
 const ROWS: Sql = Sql::new("read the configuration", "SELECT tenant_id, key, value FROM configs");
 const VALUE: Sql =
     Sql::new("read a configuration row", "SELECT value FROM configs WHERE tenant_id = $1 AND key = $2");
+const VERSION: Sql = Sql::new(
+    "read the version of a configuration row",
+    "SELECT xmin::text AS version FROM configs WHERE tenant_id = $1 AND key = $2",
+);
 const SET: Sql = Sql::new(
     "set a configuration row",
     "INSERT INTO configs (tenant_id, key, value) VALUES ($1, $2, $3) \
@@ -22,7 +26,7 @@ const SET_PEM: Sql = Sql::new(
 );
 const DELETE_PEM: Sql = Sql::new("delete TLS material", "DELETE FROM ssl_configs WHERE key = $1");
 
-pub(crate) const ALL: &[Sql] = &[ROWS, VALUE, SET, DELETE, PEM, SET_PEM, DELETE_PEM];
+pub(crate) const ALL: &[Sql] = &[ROWS, VALUE, VERSION, SET, DELETE, PEM, SET_PEM, DELETE_PEM];
 
 /// A row: tenant (`-1` for global), key, unexpanded value.
 pub type Row = (TenantId, String, String);
@@ -56,6 +60,12 @@ pub async fn value(
     let Some(row) = VALUE.query_opt(session, &[&tenant.0, &key]).await? else { return Ok(None) };
     let stored: Option<String> = VALUE.column(&row, "value")?;
     opened(vault, tenant, key, stored.unwrap_or_default()).map(Some)
+}
+
+/// What tells a row from an earlier one, if there is a row; it says nothing about the value.
+pub async fn version(session: &impl Session, tenant: TenantId, key: &str) -> Result<Option<String>, Error> {
+    let row = VERSION.query_opt(session, &[&tenant.0, &key]).await?;
+    row.map(|row| VERSION.column(&row, "version")).transpose()
 }
 
 /// Sets a row, a secret sealed; a trigger announces it.

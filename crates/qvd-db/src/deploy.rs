@@ -38,6 +38,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { number: 14, name: "second factors", sql: include_str!("schema/0014_second_factors.sql") },
     Migration { number: 15, name: "changes", sql: include_str!("schema/0015_changes.sql") },
     Migration { number: 16, name: "restarts", sql: include_str!("schema/0016_restarts.sql") },
+    Migration { number: 17, name: "repeats", sql: include_str!("schema/0017_repeats.sql") },
 ];
 const GRANTS: &str = include_str!("schema/grants.sql");
 /// Drops every object of the schema `public`, but for those of extensions.

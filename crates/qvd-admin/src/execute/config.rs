@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use super::matching::holds;
 use super::{Reply, Request};
 use crate::app::{App, Stored};
+use crate::caller::Caller;
 use crate::change::{Change, State};
 use crate::refusal::Refusal;
 use crate::session::internal;
@@ -133,13 +134,11 @@ pub(super) async fn set(app: &App, request: &Request) -> Result<Reply, Refusal> 
             .ok_or_else(|| Refusal::about(Status::MissingArgument, name))
     };
     let (key, value) = (value_of("key")?, value_of("value")?);
-    let multitenant = app.is_multitenant().map_err(internal)?;
     let tenant = match request.checked.named.iter().find(|(f, _)| f.name == "tenant_id") {
         Some((_, name)) => tenant_named(app, name).await?,
         None => TenantId(value_of("tenant_id")?.parse().map_err(internal)?),
     };
-    // Where there are no tenants their administrator sets what holds for all.
-    let tenant = if multitenant || caller.is_super() { tenant } else { TenantId::GLOBAL };
+    let tenant = place(app, caller, Some(tenant))?;
     check_key(app, request, &key, &value, tenant).await?;
     let client = app.database.client().await?;
     if qvd_db::admin::references::by_id(&client, Object::Tenant, tenant.0).await?.is_none() {
@@ -151,6 +150,16 @@ pub(super) async fn set(app: &App, request: &Request) -> Result<Reply, Refusal> 
     change(app, request, tenant, key.clone(), Some(value), text).await?;
     let row = json!({"key": key, "tenant_id": tenant.0});
     Ok(Reply::Rows { rows: vec![row.to_string()], total: 1 })
+}
+
+/// The tenant of a setting: the given one, or that of the caller. Where there are no tenants their administrator sets
+/// what holds for all.
+pub(crate) fn place(app: &App, caller: &Caller, given: Option<TenantId>) -> Result<TenantId, Refusal> {
+    if caller.is_super() {
+        return Ok(given.unwrap_or(TenantId::GLOBAL));
+    }
+    let multitenant = app.is_multitenant().map_err(internal)?;
+    Ok(if multitenant { given.unwrap_or(TenantId(caller.tenant)) } else { TenantId::GLOBAL })
 }
 
 async fn tenant_named(app: &App, name: &str) -> Result<TenantId, Refusal> {
@@ -257,11 +266,13 @@ async fn change(
     text: String,
 ) -> Result<(), Refusal> {
     let (circumstances, vault) = (request.circumstances.clone(), app.database.vault().clone());
+    let bound = request.precondition.clone();
     app.database
         .transaction("change a setting", move |tx| {
             let (mut circumstances, key, vault) = (circumstances.clone(), key.clone(), vault.clone());
-            let (value, text) = (value.clone(), text.clone());
+            let (value, text, bound) = (value.clone(), text.clone(), bound.clone());
             Box::pin(async move {
+                bound.check_setting(tx, tenant, &key).await?;
                 let before = configs::value(&vault, tx, tenant, &key).await?;
                 match &value {
                     Some(value) => configs::set(&vault, tx, tenant, &key, value).await?,

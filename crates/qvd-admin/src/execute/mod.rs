@@ -3,7 +3,7 @@
 
 mod acls;
 mod certificate;
-mod config;
+pub(crate) mod config;
 mod create;
 mod delete;
 mod list;

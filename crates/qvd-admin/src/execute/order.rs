@@ -65,7 +65,7 @@ async fn give_in(
         Order::Disconnect => commands::disconnect_in(tx, &actor, vm).await.map_err(not_given)?,
     }
     let change = Change::between(before, state_of(tx, Object::Vm, object.id).await?);
-    Ok(request.circumstances.done(tx, object, &change).await?)
+    request.circumstances.done(tx, object, &change).await
 }
 
 fn not_started(refusal: StartRefusal) -> Refusal {

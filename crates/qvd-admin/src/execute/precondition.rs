@@ -4,12 +4,17 @@
 //! and ACLs. What the installation's work moves, such as the state of a VM, is left out: a desktop that starts while
 //! somebody edits its description is no reason to refuse the description.
 
-use qvd_db::Session;
 use qvd_db::admin::select::{self, Identity, List, Paging, Scope};
+use qvd_db::{Session, configs};
+use qvd_model::TenantId;
 use qvd_model::action::{Object, Status, entity};
 use qvd_model::filter::Filter;
 
+use serde_json::Value;
+
 use super::Request;
+use crate::caller::Caller;
+use crate::change::state_of;
 use crate::refusal::Refusal;
 
 /// Which state of an object a change is meant for.
@@ -45,13 +50,46 @@ impl Precondition {
         request: &Request,
         object: &Identity,
     ) -> Result<(), Refusal> {
-        let Self::OneOf(tags) = self else { return Ok(()) };
+        if !matches!(self, Self::OneOf(_)) {
+            return Ok(());
+        }
         match tag(session, request.checked.action.object, object.id, &request.checked.scope).await? {
-            Some(now) if tags.contains(&now) => Ok(()),
-            Some(now) => Err(Refusal::about(Status::Stale, format!("\"{now}\""))),
+            Some(now) => self.compare(&now),
             None => Err(Refusal::new(Status::NothingMatched)),
         }
     }
+
+    /// The same for a setting of a tenant.
+    pub(super) async fn check_setting(
+        &self,
+        session: &impl Session,
+        tenant: TenantId,
+        key: &str,
+    ) -> Result<(), Refusal> {
+        if !matches!(self, Self::OneOf(_)) {
+            return Ok(());
+        }
+        self.compare(&tag_of_setting(session, tenant, key).await?)
+    }
+
+    fn compare(&self, now: &str) -> Result<(), Refusal> {
+        match self {
+            Self::OneOf(tags) if !tags.iter().any(|tag| tag == now) => {
+                Err(Refusal::about(Status::Stale, format!("\"{now}\"")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The tag of a setting of a tenant, whether it is set or has its default.
+pub(crate) async fn tag_of_setting(
+    session: &impl Session,
+    tenant: TenantId,
+    key: &str,
+) -> Result<String, Refusal> {
+    let version = configs::version(session, tenant, key).await?.unwrap_or_default();
+    Ok(digest(&format!("{tenant} {key} {version}")))
 }
 
 /// The tag of an object as it is; `None` if it is not there.
@@ -61,6 +99,10 @@ pub(crate) async fn tag(
     id: i32,
     scope: &Scope,
 ) -> Result<Option<String>, Refusal> {
+    if object.is_own() {
+        let state = state_of(session, object, id).await?;
+        return Ok(state.map(|state| digest(&Value::Object(state).to_string())));
+    }
     let fields: Vec<&str> = entity(object).administered().map(|field| field.name).collect();
     let list = List {
         object,
@@ -77,10 +119,21 @@ pub(crate) async fn tag(
         mac_prefix: "",
     };
     let found = select::list(session, &list).await?;
-    Ok(found.rows.first().map(|row| {
-        let digest = qvd_auth::token_digest(row.as_bytes());
-        digest.trim_start_matches("sha256:").chars().take(32).collect()
-    }))
+    Ok(found.rows.first().map(|row| digest(row)))
+}
+
+fn digest(text: &str) -> String {
+    let digest = qvd_auth::token_digest(text.as_bytes());
+    digest.trim_start_matches("sha256:").chars().take(32).collect()
+}
+
+/// The number of the one object of this kind that the caller has.
+pub(crate) fn own(object: Object, caller: &Caller) -> Option<i32> {
+    match object {
+        Object::OwnAdministrator => caller.id,
+        _ if object.is_own() => Some(caller.tenant),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

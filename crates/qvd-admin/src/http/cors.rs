@@ -12,8 +12,8 @@ use axum::response::Response;
 use crate::app::App;
 
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE";
-const REQUEST_HEADERS: &str = "Authorization, Content-Type, If-Match, If-None-Match, Last-Event-ID, Tus-Resumable, \
-                               Upload-Length, Upload-Offset";
+const REQUEST_HEADERS: &str = "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Last-Event-ID, \
+                               Tus-Resumable, Upload-Length, Upload-Offset";
 const RESPONSE_HEADERS: &str = "ETag, Link, Location, Tus-Resumable, Upload-Length, Upload-Offset";
 /// Seconds for which a browser need not ask again.
 const KEPT: &str = "600";

@@ -135,7 +135,7 @@ async fn admitted_file(
 ) -> Outcome {
     let envelope = Envelope::from_parameters(known)?;
     let sha256 = envelope.sha256.clone();
-    let call = Call { envelope, cookie, origin, method, live: false };
+    let call = Call { envelope, cookie, origin, method, live: false, repeat: None };
     let (request, session) = admit(app, &call, Some(creation()?)).await?;
     Ok((receiving::receive(app, request, field, sha256).await?, session))
 }

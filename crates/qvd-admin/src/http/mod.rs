@@ -78,6 +78,8 @@ struct Call {
     method: Method,
     /// It is asked again and again.
     live: bool,
+    /// What it is called, and a digest of it, if it may be sent again.
+    repeat: Option<(String, String)>,
 }
 
 async fn dispatch(State(app): State<Arc<App>>, request: HttpRequest) -> Response {
@@ -125,6 +127,7 @@ async fn read(request: HttpRequest) -> Result<Call, Refusal> {
         origin: origin(&parts.headers, &parts.extensions),
         method: parts.method,
         live: false,
+        repeat: None,
     })
 }
 
@@ -198,7 +201,7 @@ async fn admit_bound(
         return Err(Refusal::about(Status::ActionNotAllowed, action.name).because("changes are sent by POST"));
     }
     let digest = cookie.as_ref().map(|c| qvd_auth::token_digest(c.sid.as_bytes())).unwrap_or_default();
-    let circumstances = Circumstances::new(
+    let mut circumstances = Circumstances::new(
         caller.clone(),
         action,
         &envelope.arguments,
@@ -209,6 +212,7 @@ async fn admit_bound(
         call.origin.clone(),
         digest,
     );
+    circumstances.repeat = call.repeat.clone().map(|named| v2::repeat::of(named, &caller));
     let seen;
     let envelope = if call.live {
         seen = Envelope { fields: live::seen(call, action, &caller), ..envelope.clone() };

@@ -87,6 +87,7 @@ pub(super) fn asker_by_headers(asked: &HttpRequest) -> Call {
         // It is part of the creation, which is a POST; no page of others can send the methods of pieces unasked.
         method: Method::POST,
         live: false,
+        repeat: None,
     }
 }
 

@@ -30,7 +30,7 @@ pub(crate) async fn publish(app: &App, request: Arc<Request>) -> Result<Reply, R
                 let before = state_of(tx, Object::Di, image.id).await?;
                 publish_in(tx, &request.circumstances, &image).await?;
                 let change = Change::between(before, state_of(tx, Object::Di, image.id).await?);
-                Ok::<_, Refusal>(request.circumstances.done(tx, &image, &change).await?)
+                request.circumstances.done(tx, &image, &change).await
             })
         })
         .await;

@@ -27,10 +27,13 @@ fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
 
 /// An archive in the layout of OCI with two layers.
 fn container_image(path: &Path) -> Vec<u8> {
-    let layers = [
-        archive(&[("sbin/init", b"init"), ("etc/hostname", b"old"), ("etc/motd", b"gone")]),
-        archive(&[("etc/hostname", b"new"), ("etc/.wh.motd", b"")]),
-    ];
+    let lower: [(&str, &[u8]); 3] = [("sbin/init", b"init"), ("etc/hostname", b"old"), ("etc/motd", b"gone")];
+    container_image_of(path, &lower)
+}
+
+/// One of whose layers the lower one has these files.
+pub fn container_image_of(path: &Path, lower: &[(&str, &[u8])]) -> Vec<u8> {
+    let layers = [archive(lower), archive(&[("etc/hostname", b"new"), ("etc/.wh.motd", b"")])];
     let mut blobs: Vec<(String, Vec<u8>)> = Vec::new();
     let mut blob = |bytes: &[u8]| {
         let digest: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();

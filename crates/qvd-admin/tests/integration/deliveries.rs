@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::containers::container_image_of;
 use crate::images::files_in;
 use crate::uploads::{PIECE, Small, large_image, sha256};
 use crate::{Answer, Installation, image_file};
@@ -102,7 +103,7 @@ async fn an_image_tells_how_far_its_file_is() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_come_from_where_the_request_says() {
-    let it = Installation::with_osf("origins").await;
+    let it = Installation::with_osf("imageorigins").await;
     image_file(&it.path("staging/one.tar.gz"));
     let made = it.image(json!({"osf_name": "office", "staging": "one.tar.gz"})).await;
     assert_eq!(made.status, 201, "{made:?}");
@@ -238,5 +239,33 @@ async fn a_full_disk_stalls_an_upload_until_there_is_room() {
     assert_eq!(it.deliver(10_000, there, &bytes[there..]).await.status, 204);
     it.until(10_000, "published").await;
     assert_eq!(files_in(&images), ["10000-one.tar"]);
+    it.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_fills_on_the_way_leaves_no_half_image() {
+    let it = Installation::with_osf("fillingdisk").await;
+    let images = it.path("images");
+    let _small = Small::at(&images);
+    // One of these fits, and so does a container image, but not what is made of it.
+    let bytes = large_image(&it.path("staging/one.tar"), 5 << 19);
+    let noise = &bytes[512..];
+    container_image_of(&it.path("staging/container.tar"), &[("sbin/init", noise)]);
+    assert_eq!(it.image(json!({"osf_id": OSF, "staging": "container.tar"})).await.status, 201);
+    assert_eq!(it.until(10_000, "fail").await["error_code"], 2211);
+    assert!(files_in(&images).is_empty(), "{:?}", files_in(&images));
+    // The same as an upload: it waits for room, and is not sent again.
+    let container = fs::read(it.path("staging/container.tar")).unwrap();
+    let new = json!({"osf_id": OSF, "disk_image": "sent.tar", "length": container.len()});
+    assert_eq!(it.image(new).await.status, 201);
+    assert_eq!(it.deliver(10_001, 0, &container).await.status, 204);
+    let row = it.until(10_001, "upload_stalled").await;
+    assert!(row["status_message"].as_str().unwrap().contains("empty piece"), "{row}");
+    let more = Some("size=16m");
+    let remount = nix::mount::MsFlags::MS_REMOUNT;
+    nix::mount::mount(None::<&str>, &images, None::<&str>, remount, more).unwrap();
+    assert_eq!(it.deliver(10_001, container.len(), b"").await.status, 204);
+    it.until(10_001, "published").await;
+    assert_eq!(files_in(&images), ["10001-sent.tar"]);
     it.stop().await;
 }

@@ -27,6 +27,7 @@ mod monitoring;
 mod openapi;
 mod permissions;
 mod properties;
+mod repeats;
 mod role_model;
 mod roles;
 mod second_factor;

@@ -43,7 +43,7 @@ fn operations(action: &Action) -> impl Iterator<Item = &'static Operation> {
 /// The address of an operation on the object of a number.
 fn address(operation: &Operation, id: i32) -> String {
     match operation.target {
-        Target::Item => operation.path.replace("{id}", &id.to_string()),
+        Target::Item => operation.path.replace("{id}", &id.to_string()).replace("{key}", "l7r.port"),
         Target::Selection if operation.action.verb.changes() => format!("{}?id={id}", operation.path),
         _ => operation.path.clone(),
     }

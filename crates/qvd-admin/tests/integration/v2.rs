@@ -316,3 +316,36 @@ async fn of_changes_at_the_same_time_one_wins() {
     }
     std::sync::Arc::into_inner(it).unwrap().stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_is_exported_whole() {
+    let it = Installation::start("v2export").await;
+    it.sql(
+        "INSERT INTO users (login, tenant_id, password) \
+         SELECT 'user' || n, 1, 'x' FROM generate_series(1, 2500) AS n; \
+         INSERT INTO tenants (id, name) VALUES (7, 'other'); \
+         INSERT INTO users (login, tenant_id, password) VALUES ('stranger', 7, 'x')",
+    )
+    .await;
+    let ask = async |path: &str, cookie: &str| {
+        let accept = ("accept", "text/html, application/x-ndjson;q=0.9");
+        it.ask("GET", &format!("/api/v2{path}"), &[accept, ("cookie", cookie)], b"").await
+    };
+    let all = ask("/users?fields=name&sort=-id", "").await;
+    assert_eq!((all.status, all.header("content-type")), (200, Some("application/x-ndjson")));
+    let lines: Vec<Value> =
+        all.body.as_str().unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((lines.len(), &lines[0]), (2501, &json!({"name": "stranger"})));
+    let names: BTreeSet<&str> = lines.iter().map(|line| line["name"].as_str().unwrap()).collect();
+    assert_eq!(names.len(), 2501);
+    // No more than the caller may see.
+    let cookie = format!("sid={}", it.log_in("admin", "default").await);
+    let own = ask("/users?fields=name&name[like]=%25r%25", &cookie).await;
+    assert_eq!(own.body.as_str().unwrap().lines().count(), 2500);
+    let none = ask("/users?name=nobody", &cookie).await;
+    assert_eq!((none.status, &none.body), (200, &json!("")));
+    assert_eq!(ask("/users?limit=5", "").await.problem(), (400, 6210));
+    assert_eq!(ask("/users?fields=colour", "").await.problem(), (400, 6250));
+    assert_eq!(ask("/users", "sid=x").await.problem(), (401, 3200));
+    it.stop().await;
+}

@@ -14,6 +14,7 @@ pub mod network;
 pub mod properties;
 pub mod references;
 mod relation;
+pub mod repeats;
 pub mod roles;
 pub mod second_factor;
 pub mod select;
@@ -41,6 +42,7 @@ pub(crate) fn statements() -> impl Iterator<Item = Sql> {
         network::ALL,
         properties::ALL,
         references::ALL,
+        repeats::ALL,
         roles::ALL,
         second_factor::ALL,
         statistics::ALL,

@@ -32,7 +32,7 @@ const CORRECTED: [(&str, &str, &str); 2] = [
 ];
 
 /// Relations that only we have.
-const OWN: [&str; 10] = [
+const OWN: [&str; 11] = [
     "table events",
     "table login_failures",
     "table migrations",
@@ -43,6 +43,7 @@ const OWN: [&str; 10] = [
     "table changes",
     "sequence changes_id_seq",
     "table changes_forgotten",
+    "table api_repeats",
 ];
 
 /// Columns at the end of documented tables that only we have.

@@ -21,7 +21,7 @@ mod views;
 
 pub use actions::ACTIONS;
 pub use field::{Access, Field, InvalidArgument, Kind, Show};
-pub use resource::{Method, OPERATIONS, Operation, Target, operations_at};
+pub use resource::{Method, OPERATIONS, Operation, Subject, Target, operations_at};
 pub use statistics::{COUNTERS, Counter};
 pub use status::Status;
 pub use typed::{PROPERTY_VALUE, typed};

@@ -3,7 +3,7 @@
 //! ```text
 //! list              GET    /vms                 one of them       GET    /vms/{id}
 //! create            POST   /vms
-//! create or update  PUT    /config
+//! create or update  PUT    /config              of a known name    PUT    /config/{key}
 //! update            PATCH  /vms/{id}            of several        PATCH  /vms?id=…
 //! delete            DELETE /vms/{id}            of several        DELETE /vms?id=…
 //! order             POST   /vms/{id}/start      to several        POST   /vms/start?id=…
@@ -34,7 +34,7 @@ words! {
 /// What an operation is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Target {
-    /// The one object whose number is in the path.
+    /// The one object whose number, or key, is in the path.
     Item,
     /// The objects that the query selects; for lists, those that are shown.
     Selection,
@@ -47,7 +47,7 @@ pub enum Target {
 pub struct Operation {
     /// How it is asked for.
     pub method: Method,
-    /// Where, below `/api/v2`; `{id}` stands for a number.
+    /// Where, below `/api/v2`; `{id}` stands for a number, `{key}` for the name of a setting.
     pub path: String,
     /// On what.
     pub target: Target,
@@ -59,28 +59,51 @@ pub struct Operation {
 pub static OPERATIONS: LazyLock<Vec<Operation>> =
     LazyLock::new(|| ACTIONS.iter().flat_map(operations).collect());
 
-/// The operations at a path such as `/vms/7/start`, and the number in it.
-pub fn operations_at(path: &str) -> (Vec<&'static Operation>, Option<i32>) {
-    let mut number = None;
+/// The one object that a path names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    /// By its number.
+    Number(i32),
+    /// By its key.
+    Key(String),
+}
+
+impl Subject {
+    /// Its number, if it has one.
+    pub const fn number(&self) -> Option<i32> {
+        match self {
+            Self::Number(number) => Some(*number),
+            Self::Key(_) => None,
+        }
+    }
+}
+
+/// The operations at a path such as `/vms/7/start`, and the object in it.
+pub fn operations_at(path: &str) -> (Vec<&'static Operation>, Option<Subject>) {
+    let mut subject = None;
     let found = OPERATIONS.iter().filter(|operation| match fits(&operation.path, path) {
         Some(found) => {
-            number = number.or(found);
+            subject = subject.take().or(found);
             true
         }
         None => false,
     });
-    (found.collect(), number)
+    (found.collect(), subject)
 }
 
-/// Whether a path is one of a template; with the number in it, if there is one.
-fn fits(template: &str, path: &str) -> Option<Option<i32>> {
+/// Whether a path is one of a template; with the object in it, if there is one.
+fn fits(template: &str, path: &str) -> Option<Option<Subject>> {
     let (mut expected, mut given) = (template.split('/'), path.split('/'));
-    let mut number = None;
+    let mut subject = None;
     loop {
         match (expected.next(), given.next()) {
-            (None, None) => return Some(number),
+            (None, None) => return Some(subject),
             (Some("{id}"), Some(text)) if text.bytes().all(|b| b.is_ascii_digit()) => {
-                number = Some(text.parse().ok()?);
+                subject = Some(Subject::Number(text.parse().ok()?));
+            }
+            // Keys have no characters that would have to be written otherwise in an address.
+            (Some("{key}"), Some(text)) if !text.is_empty() && !text.contains('%') => {
+                subject = Some(Subject::Key(text.to_owned()));
             }
             (Some(expected), Some(given)) if expected == given => {}
             _ => return None,
@@ -90,19 +113,26 @@ fn fits(template: &str, path: &str) -> Option<Option<i32>> {
 
 fn operations(action: &'static Action) -> Vec<Operation> {
     let collection = format!("/{}", action.object.collection());
-    let item = format!("{collection}/{{id}}");
+    let named = action.object == Object::Config;
+    let item = format!("{collection}/{{{}}}", if named { "key" } else { "id" });
     let operation = |method, path: &str, target| Operation { method, path: path.to_owned(), target, action };
     match action.verb {
         Verb::List if action.object.is_own() => vec![operation(Method::Get, &collection, Target::Whole)],
         Verb::List => {
             let mut all = vec![operation(Method::Get, &collection, Target::Selection)];
-            if entity(action.object).has_items(action) {
+            if named || entity(action.object).has_items(action) {
                 all.push(operation(Method::Get, &item, Target::Item));
             }
             all
         }
         Verb::Create => vec![operation(Method::Post, &collection, Target::Whole)],
-        Verb::CreateOrUpdate => vec![operation(Method::Put, &collection, Target::Whole)],
+        Verb::CreateOrUpdate => {
+            let mut all = vec![operation(Method::Put, &collection, Target::Whole)];
+            if named {
+                all.push(operation(Method::Put, &item, Target::Item));
+            }
+            all
+        }
         Verb::Update if action.object.is_own() => {
             vec![operation(Method::Patch, &collection, Target::Whole)]
         }
@@ -112,7 +142,7 @@ fn operations(action: &'static Action) -> Vec<Operation> {
         ],
         Verb::Delete => {
             let all = operation(Method::Delete, &collection, Target::Selection);
-            if entity(action.object).mandatory_filters(action).contains(&"id") {
+            if named || entity(action.object).mandatory_filters(action).contains(&"id") {
                 vec![operation(Method::Delete, &item, Target::Item), all]
             } else {
                 vec![all]
@@ -217,11 +247,17 @@ mod tests {
         let mut places = HashSet::new();
         for operation in OPERATIONS.iter() {
             assert!(places.insert((operation.method, operation.path.clone())), "{operation:?}");
-            let (found, number) = operations_at(&operation.path.replace("{id}", "7"));
+            let path = operation.path.replace("{id}", "7").replace("{key}", "l7r.port");
+            let (found, subject) = operations_at(&path);
             assert!(found.iter().any(|o| o.path == operation.path && o.method == operation.method));
             assert!(found.iter().all(|o| o.path == operation.path), "{} is ambiguous", operation.path);
-            assert_eq!(number, operation.path.contains("{id}").then_some(7));
-            assert_eq!(operation.target == Target::Item, operation.path.contains("{id}"));
+            let named = match operation.path.split_once('{') {
+                Some((_, rest)) if rest.starts_with("id") => Some(Subject::Number(7)),
+                Some(_) => Some(Subject::Key("l7r.port".to_owned())),
+                None => None,
+            };
+            assert_eq!(subject, named);
+            assert_eq!(operation.target == Target::Item, subject.is_some());
         }
         for action in ACTIONS {
             assert!(OPERATIONS.iter().any(|o| o.action.name == action.name), "{}", action.name);
@@ -230,9 +266,21 @@ mod tests {
 
     #[test]
     fn numbers_in_paths_are_numbers() {
-        for path in ["/vms/x", "/vms/-1", "/vms/7/", "/vms/99999999999", "/vms//", "vms", "/nothing", ""] {
+        for path in [
+            "/config/",
+            "/config/a%2fb",
+            "/config/a/b",
+            "/vms/x",
+            "/vms/-1",
+            "/vms/7/",
+            "/vms/99999999999",
+            "/vms//",
+            "vms",
+            "/nothing",
+            "",
+        ] {
             assert!(operations_at(path).0.is_empty(), "{path}");
         }
-        assert_eq!(operations_at("/vms/7/start").1, Some(7));
+        assert_eq!(operations_at("/vms/7/start").1, Some(Subject::Number(7)));
     }
 }

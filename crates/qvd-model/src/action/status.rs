@@ -108,6 +108,7 @@ statuses! {
     UploadUnknown = 9022, "There is no such upload";
     WrongOffset = 9023, "The upload goes on at another place";
     AddressNotAllowed = 9024, "The address may not be downloaded from";
+    KeyReused = 9025, "The key belongs to another request";
 }
 
 impl Status {
@@ -180,7 +181,8 @@ impl Status {
             | Self::NotAnImage
             | Self::ImageDamaged
             | Self::ChecksumDiffers
-            | Self::AddressNotAllowed => 422,
+            | Self::AddressNotAllowed
+            | Self::KeyReused => 422,
             Self::TooManyAttempts => 429,
             Self::Internal
             | Self::CopyFailed

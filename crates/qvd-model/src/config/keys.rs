@@ -42,6 +42,7 @@ pub const KEYS: &[Key] = &[
     key("api.group", Some(""), Kind::Text, Scope::File, "Group that the API goes on as; empty for that of api.user."),
     key("api.log.enabled", Some("1"), Kind::Bool, Scope::Global, "Whether administrators with the permissions may read the log; 0 hides it from everybody."),
     key("api.log.level", Some("info"), Kind::Word(&["debug", "info", "warn", "error", "fatal"]), Scope::File, "Log threshold of the API."),
+    key("api.repeat.keep", Some("24"), Kind::Int { min: 1, max: 8760 }, Scope::Global, "Hours for which a request with an Idempotency-Key is not carried out again."),
     key("api.session.bind-address", Some("1"), Kind::Bool, Scope::Global, "A session of the API is good only for the address that opened it."),
     key("api.session.life", Some("3600"), Kind::Int { min: 60, max: 31_536_000 }, Scope::Global, "Seconds after which an unused session of the API ends."),
     key("api.session.max-life", Some("86400"), Kind::Int { min: 60, max: 31_536_000 }, Scope::Global, "Seconds after which a session of the API ends, however much it is used."),

@@ -5,11 +5,13 @@
 
 mod changes;
 mod cursor;
+mod export;
 mod images;
 mod logins;
 pub(crate) mod openapi;
 pub(super) mod problem;
 mod question;
+pub(super) mod repeat;
 mod reply;
 
 use std::sync::Arc;
@@ -19,13 +21,12 @@ use axum::extract::{Request as HttpRequest, State};
 use axum::http::{HeaderMap, HeaderValue, Method as HttpMethod, header};
 use axum::response::Response;
 use axum::routing::{any, delete, get, post};
-use qvd_model::action::{Method, Operation, Status, Target, Verb, operations_at};
+use qvd_model::action::{Inquiry, Method, Object, Operation, Status, Subject, Target, Verb, operations_at};
 
 use super::{Call, admit_bound, body_of, cookie, execute, origin};
 use crate::app::App;
-use crate::execute::{Precondition, precondition};
+use crate::execute::{Precondition, Reply, precondition};
 use crate::refusal::{Doing, Refusal};
-use crate::session;
 use question::Question;
 
 /// Where the resources are.
@@ -50,7 +51,8 @@ async fn dispatch(State(app): State<Arc<App>>, request: HttpRequest) -> Response
 
 async fn answer(app: &Arc<App>, request: HttpRequest) -> Result<Response, Refusal> {
     let path = request.uri().path().strip_prefix(BASE).unwrap_or_default().to_owned();
-    let (operations, id) = operations_at(&path);
+    let (operations, subject) = operations_at(&path);
+    let id = subject.as_ref().and_then(Subject::number);
     let method = request.method().clone();
     if operations.is_empty() {
         return Err(Refusal::about(Status::UnknownAction, path));
@@ -60,36 +62,63 @@ async fn answer(app: &Arc<App>, request: HttpRequest) -> Result<Response, Refusa
     };
     let (parts, body) = request.into_parts();
     let body = body_of(body).await?;
-    let Question { envelope, offer } = Question::read(operation, id, &parts, &body)?;
+    let Question { envelope, given, offer, flaw, tenant } =
+        Question::read(operation, subject.as_ref(), &parts, &body)?;
+    let named = repeat::named(operation, &parts, &given)?;
     let arguments = offer.as_ref().map(|_| envelope.arguments.clone()).unwrap_or_default();
     let call = Call {
         envelope,
         cookie: cookie(&parts.headers),
         origin: origin(&parts.headers, &parts.extensions),
-        method: parts.method,
+        method: parts.method.clone(),
         live: false,
-    };
-    let offer = match offer {
-        Some(Err(refusal)) => {
-            // Whoever is not logged in learns only that.
-            session::recognize(app, &call.envelope, call.cookie.as_deref(), &call.origin).await?;
-            return Err(refusal);
-        }
-        offer => offer.transpose()?,
+        repeat: named,
     };
     let bound = condition(operation, &parts.headers)?;
-    let (request, session) = admit_bound(app, &call, Some(operation.action), bound).await?;
+    let admitted = admit_bound(app, &call, Some(operation.action), bound).await;
+    let (request, session) = match (admitted, flaw) {
+        // Whoever may not ask learns only that.
+        (Err(refusal), Some(_)) if matches!(refusal.status().http(), 401 | 403 | 429 | 503) => {
+            return Err(refusal);
+        }
+        (_, Some(flaw)) => return Err(flaw),
+        (admitted, None) => admitted?,
+    };
+    if export::is_asked(operation, &parts.headers, &parts.uri)? {
+        return export::respond(app, request).await;
+    }
     // Before the row: a tag that is too old only makes a change ask again.
-    let tag = match id {
-        Some(id) if operation.method == Method::Get && has_tag(operation) => {
+    let object = operation.action.object;
+    let caller = &request.circumstances.caller;
+    let tag = match (&subject, operation.method) {
+        (Some(Subject::Key(key)), Method::Get) => {
             let client = app.database.client().await?;
-            precondition::tag(&client, operation.action.object, id, &request.checked.scope).await?
+            let tenant = execute::config::place(app, caller, tenant)?;
+            Some(precondition::tag_of_setting(&client, tenant, key).await?)
         }
         _ => None,
     };
-    let outcome = match offer {
-        Some(offer) => offer.make(app, request.clone(), arguments).await?,
-        None => execute::execute(app, request.clone()).await?,
+    let tag = match id.or_else(|| precondition::own(object, &request.circumstances.caller)) {
+        Some(id) if operation.method == Method::Get && has_tag(operation) => {
+            let client = app.database.client().await?;
+            precondition::tag(&client, object, id, &request.checked.scope).await?
+        }
+        _ => tag,
+    };
+    let outcome = match repeat::answered(app, operation, &request).await? {
+        Some(answered) => answered,
+        None => {
+            let outcome = match offer {
+                Some(offer) => offer.make(app, request.clone(), arguments).await,
+                None => execute::execute(app, request.clone()).await,
+            };
+            // The same request may have been carried out at the same time.
+            let again = match &outcome {
+                Err(_) | Ok(Reply::Partial(_)) => repeat::answered(app, operation, &request).await?,
+                Ok(_) => None,
+            };
+            again.map_or(outcome, Ok)?
+        }
     };
     let mut response = reply::respond(operation, id, &request.checked, &parts.uri, outcome)?;
     if let Some(tag) = tag.and_then(|tag| HeaderValue::from_str(&format!("\"{tag}\"")).ok()) {
@@ -101,12 +130,15 @@ async fn answer(app: &Arc<App>, request: HttpRequest) -> Result<Response, Refusa
     Ok(response)
 }
 
-/// Whether the object of an operation has a tag: one that can be changed.
+/// Whether the object of an operation has a tag: one that can be read and changed.
 fn has_tag(operation: &Operation) -> bool {
     let object = operation.action.object;
-    operation.target == Target::Item
-        && qvd_model::action::action_for(object, Verb::Update).is_some()
-        && qvd_model::action::action_for(object, Verb::List).is_some()
+    let has = |verb| qvd_model::action::action_for(object, verb).is_some();
+    let one = operation.target == Target::Item || object.is_own();
+    if object == Object::Config {
+        return operation.target == Target::Item;
+    }
+    one && has(Verb::Update) && (has(Verb::List) || has(Verb::Inquire(Inquiry::CurrentAdministrator)))
 }
 
 /// What the object must still be like.

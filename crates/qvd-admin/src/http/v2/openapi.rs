@@ -198,6 +198,8 @@ fn responses(operation: &Operation) -> Map<String, Value> {
     match (action.verb, operation.target) {
         (Verb::List, Target::Selection) => {
             let mut response = content("a page", list(row()));
+            let lines = json!({"schema": {"type": "string", "description": "all rows, each a line of JSON"}});
+            response["content"][super::export::KIND] = lines;
             response["headers"] =
                 json!({"Link": {"schema": {"type": "string"}, "description": "the next page"}});
             good(200, response);
@@ -241,8 +243,12 @@ fn of_operation(operation: &Operation, entity: &Entity) -> Vec<Value> {
     let action = operation.action;
     let shared = |name: &str| json!({"$ref": format!("#/components/parameters/{name}")});
     let mut all = Vec::new();
-    if operation.target == Target::Item {
-        all.push(shared("id"));
+    match operation.target {
+        Target::Item if operation.path.contains("{key}") => {
+            all.extend([shared("key"), shared("tenant_id")]);
+        }
+        Target::Item => all.push(shared("id")),
+        Target::Selection | Target::Whole => {}
     }
     if action.verb == Verb::List {
         all.push(shared("fields"));
@@ -257,6 +263,9 @@ fn of_operation(operation: &Operation, entity: &Entity) -> Vec<Value> {
     }
     if action.verb.changes() && super::has_tag(operation) {
         all.push(shared("if-match"));
+    }
+    if super::repeat::is_repeatable(operation) {
+        all.push(shared("idempotency-key"));
     }
     all
 }
@@ -279,6 +288,10 @@ fn parameters() -> Map<String, Value> {
     let mut add = |name: &str, parameter: Value| all.insert(name.to_owned(), parameter);
     let id = json!({"type": "integer", "format": "int32", "minimum": 0});
     add("id", json!({"name": "id", "in": "path", "required": true, "schema": id}));
+    let key = json!({"type": "string", "minLength": 1});
+    add("key", json!({"name": "key", "in": "path", "required": true, "schema": key}));
+    let tenant = "tenant that the setting is of; -1 for all";
+    add("tenant_id", query("tenant_id", json!({"type": "integer"}), tenant));
     add("fields", words("fields", "which members"));
     add("sort", words("sort", "by which members; - before each from high to low"));
     add("limit", query("limit", limit, "rows of a page"));
@@ -293,6 +306,11 @@ fn parameters() -> Map<String, Value> {
         "if-match",
         json!({"name": "If-Match", "in": "header", "schema": {"type": "string"},
         "description": "tags of the states it is meant for"}),
+    );
+    add(
+        "idempotency-key",
+        json!({"name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "maxLength": 130},
+        "description": "a name of the request, which is not carried out again when it is sent again"}),
     );
     for object in Object::ALL {
         for field in entity(*object).fields {

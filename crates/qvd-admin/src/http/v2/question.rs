@@ -9,7 +9,8 @@
 
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
-use qvd_model::action::{Method, Object, Operation, Status, Target, Verb};
+use qvd_model::TenantId;
+use qvd_model::action::{Method, Object, Operation, Status, Subject, Target, Verb};
 use serde_json::{Map, Value, json};
 
 use super::super::parameters;
@@ -33,29 +34,44 @@ pub(super) const COMPARISONS: [(&str, &str); 6] =
 /// What is asked.
 pub(super) struct Question {
     pub(super) envelope: Envelope,
-    /// The file of a new image, or why it cannot be one.
-    pub(super) offer: Option<Result<Offer, Refusal>>,
+    /// The tenant of a setting, if the address says it.
+    pub(super) tenant: Option<TenantId>,
+    /// The members of the body.
+    pub(super) given: Map<String, Value>,
+    /// The file of a new image.
+    pub(super) offer: Option<Offer>,
+    /// What is wrong, for those who may ask.
+    pub(super) flaw: Option<Refusal>,
 }
 
 impl Question {
     pub(super) fn read(
         operation: &Operation,
-        id: Option<i32>,
+        subject: Option<&Subject>,
         parts: &Parts,
         body: &[u8],
     ) -> Result<Self, Refusal> {
         let mut envelope = Envelope { offset: 1, ..Envelope::default() };
         envelope.source = source(&parts.headers);
         envelope.arguments = arguments(operation, &parts.headers, body)?;
-        let offer = if (operation.action.object, operation.action.verb) == (Object::Di, Verb::Create) {
-            Some(Offer::take(&mut envelope.arguments))
-        } else {
-            None
-        };
+        let given = envelope.arguments.clone();
+        let (mut offer, mut flaw) = (None, None);
+        if (operation.action.object, operation.action.verb) == (Object::Di, Verb::Create) {
+            match Offer::take(&mut envelope.arguments) {
+                Ok(found) => offer = Some(found),
+                Err(refusal) => flaw = Some(refusal),
+            }
+        }
         let parameters = parameters(&parts.uri, &[]);
         let mut filters = Vec::new();
-        if let Some(id) = id {
-            filters.extend([json!("id"), json!(id)]);
+        let mut tenant = None;
+        match subject {
+            Some(Subject::Number(id)) => filters.extend([json!("id"), json!(id)]),
+            Some(Subject::Key(key)) if operation.method == Method::Put => {
+                flaw = given_by_address(&mut envelope.arguments, "key", key);
+            }
+            Some(Subject::Key(key)) => filters.extend([json!("key"), json!(key)]),
+            None => {}
         }
         let mut page = Page::default();
         for (name, text) in &parameters {
@@ -70,6 +86,15 @@ impl Question {
                         serde_json::from_str(text).map_err(|_| Refusal::about(Status::NotJson, "filter"))?;
                     filters.extend([json!("-and"), filter]);
                 }
+                "tenant_id" if matches!(subject, Some(Subject::Key(_))) => {
+                    let wrong = || Refusal::about(Status::WrongFilterValue, "tenant_id");
+                    tenant = Some(TenantId(text.parse().map_err(|_| wrong())?));
+                    if operation.method == Method::Put {
+                        flaw = given_by_address(&mut envelope.arguments, "tenant_id", text).or(flaw);
+                    } else {
+                        filters.extend([json!("tenant_id"), json!(text)]);
+                    }
+                }
                 name if operation.target == Target::Selection && !RESERVED.contains(&name) => {}
                 _ => return Err(Refusal::about(Status::UnknownFilter, name.as_str())),
             }
@@ -83,8 +108,16 @@ impl Question {
         if operation.action.verb == Verb::List {
             page.finish(operation, &mut envelope)?;
         }
-        Ok(Self { envelope, offer })
+        Ok(Self { envelope, tenant, given, offer, flaw })
     }
+}
+
+/// Adds an argument that stands in the address, and that the body may repeat but not contradict.
+fn given_by_address(arguments: &mut Map<String, Value>, name: &str, text: &str) -> Option<Refusal> {
+    let same = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned) == text;
+    let before = arguments.insert(name.to_owned(), json!(text));
+    let contradicts = before.is_some_and(|value| !same(&value));
+    contradicts.then(|| Refusal::about(Status::UnknownArgument, name).because("the address says another one"))
 }
 
 /// The arguments in a body.
