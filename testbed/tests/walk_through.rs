@@ -1,6 +1,6 @@
 //! The walk-through of the manual, from an empty installation to the pixels of a desktop and back.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use testbed::{Client, Cluster, Display, image, programs};
 
@@ -78,4 +78,19 @@ fn from_nothing_to_a_desktop_and_back() {
     qa4(&["user", "name=test", "del"]);
     assert!(qa4(&["vm", "get"]).contains("Total: 0"));
     assert_eq!(cluster.value("select count(*) from vm_runtimes").unwrap(), "0");
+
+    // The image goes with its file and with what the node unpacked of it.
+    let storage = cluster.data().join("storage");
+    let holds = |directory: &str| {
+        let entries = std::fs::read_dir(storage.join(directory)).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| !name.starts_with("lock.")).collect::<Vec<_>>()
+    };
+    assert_eq!((holds("images").len(), holds("basefs").len()), (1, 2), "an archive; a tree and its record");
+    qa4(&["di", "osf=MyOSF", "del"]);
+    let end = Instant::now() + LIMIT;
+    while !(holds("images").is_empty() && holds("basefs").is_empty()) {
+        assert!(Instant::now() < end, "{:?}\n{}", holds("basefs"), cluster.logs());
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
