@@ -12,13 +12,15 @@ use qvd_model::config::{KEYS, Key, Scope};
 fn pages() -> [(&'static str, Vec<(&'static str, String)>); 2] {
     [
         ("api.md", vec![("actions", actions()), ("objects", objects()), ("codes", codes())]),
-        ("configuration.md", vec![("keys", keys())]),
+        ("configuration.md", vec![("keys", keys(true)), ("unheeded", keys(false))]),
     ]
 }
 
-fn keys() -> String {
+fn keys(that_are_heeded: bool) -> String {
     let mut text = "| key | meaning | value | default | where |\n|---|---|---|---|---|\n".to_owned();
-    for Key { name, default, kind, scope, secret, heeded, help } in KEYS {
+    for Key { name, default, kind, scope, secret, help, .. } in
+        KEYS.iter().filter(|key| key.heeded == that_are_heeded)
+    {
         let default = match default {
             None => "not set".to_owned(),
             Some("") => "empty".to_owned(),
@@ -29,9 +31,8 @@ fn keys() -> String {
             Scope::Global => "file, database",
             Scope::Tenant => "file, database, tenant",
         };
-        let name = if *heeded { format!("`{name}`") } else { format!("`{name}` !") };
         let kind = if *secret { format!("secret, {}", kind.describe()) } else { kind.describe() };
-        writeln!(text, "| {name} | {} | {kind} | {default} | {place} |", help.replace('|', "or")).unwrap();
+        writeln!(text, "| `{name}` | {} | {kind} | {default} | {place} |", help.replace('|', "or")).unwrap();
     }
     text
 }

@@ -238,7 +238,7 @@ fn values(wanted: &mut Wanted, entity: &'static Entity, field: &str) {
         _ => {}
     }
     if entity.object == Object::Config && proper == "key" {
-        wanted.words.extend(config::KEYS.iter().map(|k| k.name));
+        wanted.words.extend(config::KEYS.iter().filter(|k| k.heeded && !k.is_family()).map(|k| k.name));
         return;
     }
     let own = (proper == entity.key).then_some(Names { object: entity.object, field: entity.key });

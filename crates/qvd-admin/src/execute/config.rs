@@ -69,7 +69,12 @@ async fn settings(app: &App, request: &Request) -> Result<Vec<Setting>, Refusal>
         let values = snapshot.for_tenant(tenant);
         let own = stored.keys().filter(|(t, _)| *t == tenant).map(|(_, key)| key.clone());
         let keys: BTreeSet<String> = values.keys().into_iter().chain(own).collect();
-        for key in keys.into_iter().filter(|key| !is_hidden(key)) {
+        // What has no effect is shown where somebody set it.
+        let known = |key: &String| {
+            config::key(key).is_none_or(|known| known.heeded)
+                || values.raw(key).is_some_and(|(_, origin)| origin != "default")
+        };
+        for key in keys.into_iter().filter(|key| !is_hidden(key) && known(key)) {
             let secret = config::is_secret(&key);
             let mask = |value: String| if secret && !value.is_empty() { MASK.to_owned() } else { value };
             let is_default = !stored.contains_key(&(tenant, key.clone()));

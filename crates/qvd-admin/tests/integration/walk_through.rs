@@ -124,6 +124,10 @@ async fn settings_are_set_listed_and_reset() {
     assert_eq!(it.qa4(&reset).await.unwrap(), "Total: 1\n");
     assert!(it.rows(&["config", "key=myproperty", "get"]).await.is_empty());
     assert_eq!(crate::code(it.qa4(&["config", "key=myproperty", "default"]).await), 1300);
+    // What has no effect here is listed where somebody set it.
+    assert!(it.rows(&["config", "key=vm.kvm.cpus", "get"]).await.is_empty());
+    it.qa4(&["config", "set", "key=vm.kvm.cpus,value=4"]).await.unwrap();
+    assert_eq!(it.rows(&["config", "key=vm.kvm.cpus,tenant_id=-1", "get"]).await[0]["value"], "4");
     // A tenant's own value is over the global one, and only there.
     it.qa4(&["config", "set", "key=my.key,value=global"]).await.unwrap();
     it.qa4(&["config", "set", "key=my.key,value=own,tenant=default"]).await.unwrap();

@@ -1,8 +1,8 @@
-//! The table itself, sorted by name.
+//! The keys that something reads, sorted by name.
 
 use super::{Key, Kind, Scope};
 
-const fn key(
+pub(super) const fn key(
     name: &'static str,
     default: Option<&'static str>,
     kind: Kind,
@@ -12,7 +12,7 @@ const fn key(
     Key { name, default, kind, scope, secret: false, heeded: true, help }
 }
 
-const fn secret(
+pub(super) const fn secret(
     name: &'static str,
     default: Option<&'static str>,
     kind: Kind,
@@ -22,26 +22,17 @@ const fn secret(
     Key { name, default, kind, scope, secret: true, heeded: true, help }
 }
 
-/// A documented key that nothing reads yet.
-const fn later(
-    name: &'static str,
-    default: Option<&'static str>,
-    kind: Kind,
-    scope: Scope,
-    help: &'static str,
-) -> Key {
-    Key { name, default, kind, scope, secret: false, heeded: false, help }
-}
-
-/// Every registered key, sorted by name; one line each, so that it reads as the table it is.
+/// The keys that have an effect, sorted by name; one line each, so that it reads as the table it is.
 #[rustfmt::skip]
-pub const KEYS: &[Key] = &[
+pub(super) const HEEDED: &[Key] = &[
     key("api.cors.origins", Some(""), Kind::Text, Scope::Global, "Origins, such as https://console.example, with spaces between, whose pages may use the API; empty for its own only."),
     key("api.download.allow", Some(""), Kind::Text, Scope::Global, "Hosts that images may be downloaded from, with spaces between: names, `*.domain`, addresses, networks, each for https unless http:// stands before it; what is not public has to be named by its address, too. Empty for none."),
     key("api.download.ca", Some(""), Kind::Text, Scope::File, "Authorities (PEM) that certificates of such hosts come from; empty for those of the system."),
     key("api.group", Some(""), Kind::Text, Scope::File, "Group that the API goes on as; empty for that of api.user."),
     key("api.log.enabled", Some("1"), Kind::Bool, Scope::Global, "Whether administrators with the permissions may read the log; 0 hides it from everybody."),
     key("api.log.level", Some("info"), Kind::Word(&["debug", "info", "warn", "error", "fatal"]), Scope::File, "Log threshold of the API."),
+    key("api.public.*", None, Kind::Text, Scope::Global, "What anybody may read by `/api/info`, without logging in; the web console takes its links from there."),
+    key("api.public.dig.enabled", Some("0"), Kind::Bool, Scope::Global, "Whether web consoles offer the image generator of older installations."),
     key("api.repeat.keep", Some("24"), Kind::Int { min: 1, max: 8760 }, Scope::Global, "Hours for which a request with an Idempotency-Key is not carried out again."),
     key("api.session.bind-address", Some("1"), Kind::Bool, Scope::Global, "A session of the API is good only for the address that opened it."),
     key("api.session.life", Some("3600"), Kind::Int { min: 60, max: 31_536_000 }, Scope::Global, "Seconds after which an unused session of the API ends."),
@@ -54,10 +45,8 @@ pub const KEYS: &[Key] = &[
     key("api.user", Some("root"), Kind::Text, Scope::File, "User that the API goes on as once it listens; it has to be able to read the certificate, and to write to path.storage.images."),
     key("command.dhcpd", Some("/usr/sbin/dnsmasq"), Kind::Program, Scope::File, "The program dnsmasq."),
     key("command.groupadd", Some("/usr/sbin/groupadd"), Kind::Program, Scope::File, "The program groupadd."),
-    later("command.lxc-info", Some("/usr/bin/lxc-info"), Kind::Program, Scope::File, "The program lxc-info."),
     key("command.lxc-start", Some("/usr/bin/lxc-start"), Kind::Program, Scope::File, "The program lxc-start."),
     key("command.lxc-stop", Some("/usr/bin/lxc-stop"), Kind::Program, Scope::File, "The program lxc-stop."),
-    later("command.modprobe", Some("/sbin/modprobe"), Kind::Program, Scope::File, "The program modprobe."),
     key("command.nft", Some("/usr/sbin/nft"), Kind::Program, Scope::File, "The program nft."),
     key("command.nxagent", Some("/usr/bin/nxagent"), Kind::Program, Scope::File, "The X server of the session."),
     key("command.nxagent.args.extra", Some(""), Kind::Text, Scope::File, "Arguments added to those of the X server."),
@@ -79,11 +68,9 @@ pub const KEYS: &[Key] = &[
     key("database.tls.ca", None, Kind::Path, Scope::File, "File with the certificates of the authorities that may sign the database server's."),
     key("database.user", Some("qvd"), Kind::Text, Scope::File, "Database role."),
     key("hkd.events.days", Some("90"), Kind::Int { min: 1, max: 36500 }, Scope::Global, "Days for which it is known what happened to VMs, hosts, images and users."),
-    later("hkd.pid_file", Some("${path.run}/qvd-hkd.pid"), Kind::Path, Scope::File, "Pid file of the node daemon."),
     key("hkd.stop.vms", Some("keep"), Kind::Word(&["keep", "stop"]), Scope::File, "Whether the end of the node daemon stops its VMs."),
     key("hkd.vm.starting.max", Some("6"), Kind::Int { min: 1, max: 10000 }, Scope::Global, "How many VMs a node starts at the same time."),
     key("internal.database.client.connect.timeout", Some("20"), Kind::Seconds, Scope::File, "Limit of one attempt to connect to the database."),
-    later("internal.database.deploy.user", Some("postgres"), Kind::Text, Scope::File, "Role that deploys the database when none is named on the command line."),
     key("internal.database.pool.size", Some("4"), Kind::Int { min: 1, max: 1000 }, Scope::File, "Connections to the database of one daemon."),
     key("internal.hkd.address_check.enabled", Some("1"), Kind::Bool, Scope::Global, "Check that the node has its address and that it lies outside the VM range."),
     key("internal.hkd.agent.cluster_monitor.long_delay", Some("600"), Kind::Seconds, Scope::Global, "How long after an outage of the database no node is given up; never less than internal.hkd.cluster.node.timeout."),
@@ -100,7 +87,6 @@ pub const KEYS: &[Key] = &[
     key("internal.hkd.lxc.timeout.on_state.stopping.shutdown.waiting_for_lxc", Some("180"), Kind::Seconds, Scope::File, "How long a container may take to power off."),
     key("internal.hkd.lxc.timeout.on_state.stopping.stop.waiting_for_lxc", Some("120"), Kind::Seconds, Scope::Global, "How long a container may take to end after its hypervisor was told to stop it."),
     key("internal.hkd.lxc.timeout.on_state.zombie.reap.delaying", Some("60"), Kind::Seconds, Scope::Global, "Longest pause between two attempts to clean up."),
-    later("internal.hkd.max_heavy", Some("10"), Kind::Int { min: 1, max: 10000 }, Scope::Global, "How many VMs a node starts or stops at the same time."),
     key("internal.hkd.vmhandler.vma.failed.max_count.on.running", Some("10"), Kind::Int { min: 1, max: 1000000 }, Scope::Global, "Unanswered pings of the agent tolerated while running."),
     key("internal.hkd.vmhandler.vma.failed.max_count.on.starting", Some("40"), Kind::Int { min: 1, max: 1000000 }, Scope::Global, "Unanswered pings of the agent tolerated while starting."),
     key("internal.hkd.vmhandler.vma.failed.max_time.on.running", Some("320"), Kind::Seconds, Scope::Global, "Silence of the agent tolerated while running."),
@@ -132,7 +118,6 @@ pub const KEYS: &[Key] = &[
     key("internal.vm.debug.enable", Some("0"), Kind::Bool, Scope::Global, "Keep VMs with a silent agent instead of stopping them."),
     key("internal.vm.lxc.conf.extra", Some(""), Kind::Text, Scope::File, "Lines added to each container definition."),
     key("internal.vm.network.device.prefix", Some("qvd"), Kind::Text, Scope::File, "Prefix of the host interfaces of VMs."),
-    later("internal.vm.network.dhcp-hostsfile", Some("${path.run}/dhcp-hostsfile"), Kind::Path, Scope::File, "Host file of the DHCP server."),
     key("internal.vm.network.firewall.allow_login_from_vm", Some("0"), Kind::Bool, Scope::Global, "Desktops may reach the router port of nodes."),
     key("internal.vm.network.firewall.enable", Some("1"), Kind::Bool, Scope::Global, "Set up the firewall of the node."),
     key("internal.vm.network.firewall.protect_host", Some("1"), Kind::Bool, Scope::Global, "Desktops may not reach nodes."),
@@ -143,7 +128,6 @@ pub const KEYS: &[Key] = &[
     key("internal.vma.nxagent.config", Some("${path.run}/nxagent.conf"), Kind::Path, Scope::File, "Option file of the X server."),
     key("internal.vma.nxagent.tolerancechecks", Some("risky"), Kind::Word(&["strict", "safe", "risky", "bypass"]), Scope::File, "How far the X servers of client and desktop may differ when a session is resumed."),
     key("l7r.address", Some("*"), Kind::Text, Scope::Global, "Listening address of the router; * is all."),
-    later("l7r.as_user", Some("qvd"), Kind::Text, Scope::File, "User that the router runs as; root means the same as qvd."),
     secret("l7r.auth.plugin.default.salt", Some("qvd1234"), Kind::Text, Scope::Global, "Salt of password hashes of older versions."),
     key("l7r.auth.plugin.default.separators", Some("@#"), Kind::Text, Scope::Global, "Characters between login and tenant."),
     key("l7r.auth.plugin.default.tenant", Some("default"), Kind::Text, Scope::Global, "Tenant of a login that names none."),
@@ -155,7 +139,6 @@ pub const KEYS: &[Key] = &[
     key("l7r.loadbalancer.plugin.default.weight.cpu", Some("1"), Kind::Number, Scope::Global, "Weight of processors in placement."),
     key("l7r.loadbalancer.plugin.default.weight.ram", Some("1"), Kind::Number, Scope::Global, "Weight of memory in placement."),
     key("l7r.loadbalancer.plugin.default.weight.random", Some("1"), Kind::Number, Scope::Global, "Upper bound of the random term in placement."),
-    later("l7r.pid_file", Some("${path.run}/qvd-l7r.pid"), Kind::Path, Scope::File, "Pid file of the router."),
     key("l7r.port", Some("8443"), Kind::Int { min: 1, max: 65535 }, Scope::Global, "Listening port of the router."),
     key("l7r.ssl.ca", None, Kind::Pem, Scope::Global, "Authorities for client certificates."),
     key("l7r.ssl.cert", None, Kind::Pem, Scope::Global, "Certificate chain of the router."),
@@ -175,28 +158,21 @@ pub const KEYS: &[Key] = &[
     key("path.api.ssl", Some("/etc/qvd/api/certs"), Kind::Path, Scope::File, "Directory of the TLS files of the API."),
     key("path.api.ssl.cert", Some("${path.api.ssl}/cert.pem"), Kind::Path, Scope::File, "Certificate of the API."),
     key("path.api.ssl.key", Some("${path.api.ssl}/key.pem"), Kind::Path, Scope::File, "Private key of the API."),
-    later("path.cgroup", Some("/sys/fs/cgroup"), Kind::Path, Scope::File, "Root of the control group file systems."),
-    later("path.hypervisor.captures", Some("${path.tmp}/qvd"), Kind::Path, Scope::Global, "Captured hypervisor output."),
     key("path.l7r.ssl", Some("${path.run}/l7r/ssl"), Kind::Path, Scope::File, "Directory of the TLS files of the router."),
     key("path.l7r.ssl.ca", Some("${path.l7r.ssl}/ca.pem"), Kind::Path, Scope::File, "Authorities for client certificates, used where l7r.ssl.ca is not in the database."),
     key("path.l7r.ssl.cert", Some("${path.l7r.ssl}/cert.pem"), Kind::Path, Scope::File, "Router certificate, used where l7r.ssl.cert is not in the database."),
     key("path.l7r.ssl.key", Some("${path.l7r.ssl}/key.pem"), Kind::Path, Scope::File, "Router key, used where l7r.ssl.key is not in the database."),
     key("path.log", Some("/var/log/qvd"), Kind::Path, Scope::File, "Log files."),
-    later("path.qvd.bin", Some("/usr/lib/qvd/bin"), Kind::Path, Scope::File, "Programs of QVD."),
     key("path.run", Some("/var/run/qvd"), Kind::Path, Scope::File, "Run-time files: records of running desktops, sockets, locks."),
     key("path.run.lxc", Some("${path.run}/lxc"), Kind::Path, Scope::File, "Generated container definitions."),
-    later("path.serial.captures", Some("${path.tmp}/qvd"), Kind::Path, Scope::Global, "Captured consoles."),
     key("path.storage.basefs", Some("${path.storage.root}/basefs"), Kind::Path, Scope::Global, "Unpacked images of containers."),
     key("path.storage.btrfs.root", Some("${path.storage.root}"), Kind::Path, Scope::Global, "Root of the btrfs volume."),
     key("path.storage.homefs", Some("${path.storage.root}/homefs"), Kind::Path, Scope::Global, "User homes of containers."),
-    later("path.storage.homes", Some("${path.storage.root}/homes"), Kind::Path, Scope::Global, "User disks of virtual machines."),
     key("path.storage.images", Some("${path.storage.root}/images"), Kind::Path, Scope::Global, "Registered images."),
     key("path.storage.overlayfs", Some("${path.storage.btrfs.root}/overlayfs"), Kind::Path, Scope::Global, "Writable layers of containers."),
-    later("path.storage.overlays", Some("${path.storage.root}/overlays"), Kind::Path, Scope::Global, "Writable layers of virtual machines."),
     key("path.storage.root", Some("/var/lib/qvd/storage"), Kind::Path, Scope::Global, "Base of the storage, usually a shared mount."),
     key("path.storage.rootfs", Some("${path.storage.btrfs.root}/rootfs"), Kind::Path, Scope::Global, "Mount points of running containers."),
     key("path.storage.staging", Some("${path.storage.root}/staging"), Kind::Path, Scope::Global, "Images offered for registration."),
-    later("path.tmp", Some("/var/tmp"), Kind::Path, Scope::Global, "Base of the capture directories."),
     key("path.wat", Some("/usr/lib/qvd/wat"), Kind::Path, Scope::File, "Static files of the web administration tool."),
     key("qa.ca", Some(""), Kind::Text, Scope::File, "PEM file of the certificate authority that qa4 trusts; empty for those of the system."),
     key("qa.default_tenant", Some(""), Kind::Text, Scope::File, "Tenant of what a super-administrator makes with qa4."),
@@ -208,8 +184,6 @@ pub const KEYS: &[Key] = &[
     key("qa.tenant", Some(""), Kind::Text, Scope::File, "Tenant of the administrator that qa4 logs in as."),
     key("qa.url", Some(""), Kind::Text, Scope::File, "Address of the API that qa4 uses."),
     key("vm.hypervisor", Some("lxc"), Kind::Word(&["lxc", "kvm", "nothing"]), Scope::Global, "Hypervisor of VMs whose OSF names none."),
-    later("vm.hypervisor.capture", Some("0"), Kind::Bool, Scope::Global, "Capture the output of the hypervisor."),
-    later("vm.lxc.cpuset.size", Some("4"), Kind::Int { min: 1, max: 4096 }, Scope::Global, "Processors given to each container."),
     key("vm.lxc.home.per.user", Some("0"), Kind::Bool, Scope::Global, "One home per login instead of one per VM."),
     key("vm.lxc.hooks.allow", Some("0"), Kind::Bool, Scope::File, "Run hooks of images on the node, as root."),
     key("vm.lxc.redirect.allow", Some("0"), Kind::Bool, Scope::File, "Let an image point to another base tree."),
@@ -224,7 +198,6 @@ pub const KEYS: &[Key] = &[
     key("vm.network.netmask", Some("255.255.0.0"), Kind::Netmask, Scope::Global, "Netmask of the desktop network."),
     key("vm.network.use_dhcp", Some("1"), Kind::Bool, Scope::Global, "Give desktops their address by DHCP instead of writing it into the container."),
     key("vm.overlay.persistent", Some("0"), Kind::Bool, Scope::Global, "Keep the writable layer of a VM between two starts."),
-    later("vm.serial.capture", Some("0"), Kind::Bool, Scope::Global, "Capture the console of VMs."),
     key("vma.default.lang", Some("en_US.UTF-8"), Kind::Text, Scope::File, "Language of a session for which the image sets none."),
     key("vma.default.qvd.client.fullscreen", None, Kind::Text, Scope::File, "The full screen setting of a client that sends none."),
     key("vma.default.qvd.client.geometry", None, Kind::Text, Scope::File, "The screen size of a client that sends none."),

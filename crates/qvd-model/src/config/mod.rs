@@ -5,11 +5,23 @@
 
 mod keys;
 mod mask;
+mod unheeded;
 
-pub use keys::KEYS;
+use std::sync::LazyLock;
+
+use keys::HEEDED;
 pub use mask::{MASK, masked};
+use unheeded::UNHEEDED;
 
 use crate::words::nearest;
+
+/// Every registered key, sorted by name.
+pub static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
+    let unheeded = UNHEEDED.iter().map(|key| Key { heeded: false, ..*key });
+    let mut all: Vec<Key> = HEEDED.iter().copied().chain(unheeded).collect();
+    all.sort_by_key(|key| key.name);
+    all
+});
 
 /// What a value must look like. A value is always text; the kind says how it is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +71,7 @@ pub enum Scope {
 /// One key of the registry.
 #[derive(Debug, Clone, Copy)]
 pub struct Key {
-    /// The dotted name.
+    /// The dotted name; a `*` stands for any part of it.
     pub name: &'static str,
     /// The built-in value, unexpanded; `None` if the key has none and must be set to be read.
     pub default: Option<&'static str>,
@@ -85,14 +97,18 @@ pub struct InvalidValue {
     pub problem: String,
 }
 
-/// The registered key of this name.
+/// The registered key of this name, or the family that it belongs to.
 pub fn key(name: &str) -> Option<&'static Key> {
+    own(name).or_else(|| KEYS.iter().find(|family| family.has_member(name)))
+}
+
+fn own(name: &str) -> Option<&'static Key> {
     KEYS.binary_search_by(|k| k.name.cmp(name)).ok().and_then(|i| KEYS.get(i))
 }
 
 /// Whether the value of a key is a secret: by the registry, or by the name of a key that it does not know.
 pub fn is_secret(name: &str) -> bool {
-    key(name).map_or_else(|| sounds_secret(name), |known| known.secret)
+    own(name).map_or_else(|| sounds_secret(name), |known| known.secret)
 }
 
 fn sounds_secret(name: &str) -> bool {
@@ -107,6 +123,17 @@ pub fn secret_reference(value: &str) -> Option<&str> {
 }
 
 impl Key {
+    /// Whether it is one for many names.
+    pub fn is_family(&self) -> bool {
+        self.name.contains('*')
+    }
+
+    fn has_member(&self, name: &str) -> bool {
+        self.name.split_once('*').is_some_and(|(head, tail)| {
+            name.len() > head.len() + tail.len() && name.starts_with(head) && name.ends_with(tail)
+        })
+    }
+
     /// Checks an expanded value.
     pub fn check(&self, value: &str) -> Result<(), InvalidValue> {
         let fits = match self.kind {
@@ -156,7 +183,7 @@ impl Kind {
 
 /// The registered key that somebody probably meant by an unknown one: at most two edits away.
 pub fn suggestion(unknown: &str) -> Option<&'static str> {
-    nearest(unknown, KEYS.iter().map(|k| k.name))
+    nearest(unknown, KEYS.iter().filter(|k| !k.is_family()).map(|k| k.name))
 }
 
 #[cfg(test)]
@@ -165,7 +192,8 @@ mod tests {
 
     #[test]
     fn the_registry_is_sorted_so_that_it_can_be_searched() {
-        for pair in KEYS.windows(2) {
+        assert!(UNHEEDED.iter().all(|k| key(k.name).is_some_and(|found| !found.heeded)));
+        for pair in HEEDED.windows(2).chain(UNHEEDED.windows(2)).chain(KEYS.windows(2)) {
             assert!(pair[0].name < pair[1].name, "{} before {}", pair[0].name, pair[1].name);
         }
         assert!(KEYS.iter().all(|k| key(k.name).is_some_and(|found| found.name == k.name)));
@@ -173,7 +201,7 @@ mod tests {
 
     #[test]
     fn literal_defaults_fit_their_own_kind() {
-        for k in KEYS {
+        for k in KEYS.iter() {
             if let Some(default) = k.default.filter(|d| !d.contains("${") && !d.is_empty()) {
                 k.check(default).unwrap();
             }
@@ -183,7 +211,7 @@ mod tests {
 
     #[test]
     fn references_in_defaults_name_registered_keys() {
-        for k in KEYS {
+        for k in KEYS.iter() {
             let mut rest = k.default.unwrap_or_default();
             while let Some((_, tail)) = rest.split_once("${") {
                 let (name, tail) = tail.split_once('}').unwrap();
@@ -208,6 +236,20 @@ mod tests {
         assert_eq!(secret_reference("${custom.bindpass}x"), Some("custom.bindpass"));
         assert_eq!(secret_reference("${path.run} database.password} ${"), None);
         assert!(!is_secret("l7r.port") && is_secret("l7r.ssl.key"));
+    }
+
+    #[test]
+    fn a_family_stands_for_its_members() {
+        assert_eq!(key("client.share.7").unwrap().name, "client.share.*");
+        assert_eq!(key("command.nxagent.args.extra").unwrap().name, "command.nxagent.args.extra");
+        assert_eq!(key("command.cat.args.extra").unwrap().name, "command.*.args.extra");
+        assert!(key("api.public.footer.link.1.src.en").unwrap().heeded);
+        assert!(key("api.public.").is_none() && key("client.share").is_none());
+        assert!(is_secret("api.public.token"), "it is not registered by this name");
+        for family in KEYS.iter().filter(|k| k.is_family()) {
+            assert_eq!(family.name.matches('*').count(), 1, "{}", family.name);
+            assert_eq!(family.default, None, "{}", family.name);
+        }
     }
 
     #[test]
