@@ -24,6 +24,7 @@ pub mod refusal;
 mod second_factor;
 mod serve;
 pub mod session;
+mod targets;
 pub mod token;
 
 use std::net::SocketAddr;

@@ -22,6 +22,7 @@ use tracing::{debug, info, warn};
 
 use crate::error::Error;
 use crate::session::Peer;
+use crate::targets::Shortened;
 
 /// How long a handshake, or the head of a request, may take.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -186,7 +187,7 @@ where
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(PATIENCE)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(Shortened::new(stream)), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {

@@ -32,6 +32,7 @@ use crate::execute::{self, Precondition, Reply, Request};
 use crate::record::Circumstances;
 use crate::refusal::Refusal;
 use crate::session::{self, Known, Origin, Peer, internal};
+use crate::targets;
 use answer::{Answer, SessionCookie};
 pub(crate) use metrics::Requests;
 
@@ -111,13 +112,20 @@ fn chosen(reply: &mut Reply, fields: &[String], session: Option<&SessionCookie>)
 async fn read(request: HttpRequest) -> Result<Call, Refusal> {
     let (parts, body) = request.into_parts();
     let bytes = body_of(body).await?;
+    // Where the address was too long its parameters come as a header.
+    let long = parts.headers.get(targets::QUERY).map_or(&[][..], |query| query.as_bytes());
+    let given = |form: &[u8]| {
+        let mut all = parameters(&parts.uri, long);
+        all.extend(form_pairs(form));
+        all
+    };
     let envelope = if bytes.is_empty() {
-        Envelope::from_parameters(parameters(&parts.uri, &[]))?
+        Envelope::from_parameters(given(&[]))?
     } else if is_form(&parts.headers) && !bytes.trim_ascii_start().starts_with(b"{") {
-        Envelope::from_parameters(parameters(&parts.uri, &bytes))?
+        Envelope::from_parameters(given(&bytes))?
     } else {
         let mut envelope = Envelope::from_json(&bytes)?;
-        let in_url = parameters(&parts.uri, &[]).into_iter().find(|(name, _)| name == "sid");
+        let in_url = given(&[]).into_iter().find(|(name, _)| name == "sid");
         envelope.sid = envelope.sid.or(in_url.map(|(_, sid)| sid));
         envelope
     };
@@ -156,11 +164,12 @@ fn is_form(headers: &HeaderMap) -> bool {
 
 /// The parameters of the URL and of a form.
 fn parameters(uri: &Uri, form: &[u8]) -> Vec<(String, String)> {
-    let query = uri.query().unwrap_or_default();
-    let all = form_urlencoded::parse(query.as_bytes()).chain(form_urlencoded::parse(form));
-    all.filter(|(name, _)| !name.is_empty())
-        .map(|(name, value)| (name.into_owned(), value.into_owned()))
-        .collect()
+    form_pairs(uri.query().unwrap_or_default().as_bytes()).chain(form_pairs(form)).collect()
+}
+
+fn form_pairs(text: &[u8]) -> impl Iterator<Item = (String, String)> {
+    let pairs = form_urlencoded::parse(text).filter(|(name, _)| !name.is_empty());
+    pairs.map(|(name, value)| (name.into_owned(), value.into_owned()))
 }
 
 fn cookie(headers: &HeaderMap) -> Option<String> {
