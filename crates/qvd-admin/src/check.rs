@@ -394,7 +394,15 @@ fn operations(
     let nested: &'static [Nested] = entity.nested;
     let find = |name: &str| nested.iter().find(|n| n.name == name && n.verb == action.verb);
     for (name, _) in given {
-        find(name).ok_or_else(|| Refusal::about(Status::UnknownArgument, name))?;
+        find(name).ok_or_else(|| {
+            // Of an operation that there is, only the member is unknown.
+            let operation = name.split_once("_changes__").map(|(front, _)| format!("{front}_changes__"));
+            let known = operation.is_some_and(|operation| {
+                nested.iter().any(|n| n.verb == action.verb && n.name.starts_with(&operation))
+            });
+            let status = if known { Status::UnknownMember } else { Status::UnknownArgument };
+            Refusal::about(status, name)
+        })?;
     }
     let mut operations = Vec::new();
     let mut properties = Vec::new();
@@ -421,6 +429,7 @@ fn operations(
                 .iter()
                 .map(|v| match v {
                     Value::String(text) => Ok(text.clone()),
+                    Value::Null => Err(Refusal::about(operation.change.no_value(), name)),
                     // Roles and ACLs also have numbers.
                     Value::Number(n) if operation.change.takes_numbers() => Ok(n.to_string()),
                     _ => Err(wrong()),

@@ -67,6 +67,7 @@ impl Refusal {
             return Self::new(Status::DatabaseAway);
         }
         let known = cause.violation().map(|(state, constraint)| {
+            let of = |table: &str| constraint.is_some_and(|name| name.starts_with(table));
             let status = match (state.code(), doing) {
                 ("23502", _) => Status::NoValue,
                 ("23503", Doing::Writing) => Status::ForeignReference,
@@ -75,7 +76,14 @@ impl Refusal {
                 ("23505", _) if constraint == Some("properties_list_key_tenant_id") => {
                     Status::PropertyDefined
                 }
+                ("23505", _) if of("acl_role_relations") => Status::AclAssigned,
+                ("23505", _) if of("role_role_relations") || of("role_administrator_relations") => {
+                    Status::RoleAssigned
+                }
                 ("23505", _) => Status::Duplicate,
+                (code, Doing::Reading) if code.starts_with("22") => Status::WrongFilterValue,
+                (code, Doing::Writing) if code.starts_with("22") => Status::WrongArgumentValue,
+                (code, Doing::Deleting) if code.starts_with("22") => Status::WrongType,
                 _ => Status::Internal,
             };
             (status, constraint.map(str::to_owned))

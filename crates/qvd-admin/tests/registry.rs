@@ -65,6 +65,12 @@ fn uses(action: &Action, field: &'static Field) -> Vec<(Value, u16, &'static [&'
             uses.push((json!({"order_by": {"field": field.name}, "filters": filters}), 4260, field.see));
         }
     }
+    let selects = matches!(action.verb, Verb::Update | Verb::Delete | Verb::Execute(_));
+    if selects && entity(action.object).selectors.contains(&field.name) && field.show != Show::Super {
+        let mut filters = filters.clone();
+        filters.insert(field.name.to_owned(), Value::Null);
+        uses.push((json!({ "filters": filters }), 4220, field.see));
+    }
     if action.verb == Verb::Update
         && let Some(acls) = field.update
     {

@@ -92,11 +92,13 @@ impl Error {
         }
     }
 
-    /// The constraint that a statement violated, and the kind of violation.
+    /// The constraint that a statement violated, and the kind of violation; a value that its column cannot hold
+    /// violates none by name.
     pub fn violation(&self) -> Option<(&SqlState, Option<&str>)> {
         let Self::Query { source, .. } = self else { return None };
         let violated = source.as_db_error()?;
-        violated.code().code().starts_with("23").then(|| (violated.code(), violated.constraint()))
+        let told = ["22", "23"].iter().any(|class| violated.code().code().starts_with(class));
+        told.then(|| (violated.code(), violated.constraint()))
     }
 }
 

@@ -142,6 +142,22 @@ fn a_database_is_deployed_dumped_and_restored_whole() {
     assert_eq!(machine.sql("two", "SELECT count(*) FROM later"), "0");
     assert_eq!(machine.db(&two, &["restore", "--force", name]).code, Some(0));
     assert_eq!(plain(&machine, "two"), plain(&machine, "one"));
+
+    // The tools of PostgreSQL alone do as well.
+    let three = machine.database("three");
+    let file = machine.path("plain.sql");
+    let socket = machine.cluster.socket_directory();
+    let mut dump = Command::new("/usr/bin/pg_dump");
+    dump.args(["-U", "postgres", "-d", "one"]).arg("-h").arg(&socket).arg("-f").arg(&file);
+    assert!(dump.status().unwrap().success());
+    let mut restore = Command::new("/usr/bin/psql");
+    restore
+        .args(["-Xq", "-v", "ON_ERROR_STOP=1", "-1", "-U", "postgres", "-d", "three"])
+        .arg("-h")
+        .arg(socket);
+    assert!(restore.arg("-f").arg(&file).stdout(Stdio::null()).status().unwrap().success());
+    assert_eq!(plain(&machine, "three"), plain(&machine, "one"));
+    assert!(machine.deploy(&three, &["status"]).out.contains("up to date"));
 }
 
 #[test]

@@ -30,6 +30,7 @@ impl New {
     pub(crate) async fn prepare(app: &App, request: &Request) -> Result<Self, Refusal> {
         let checked = &request.checked;
         let mut values = checked.values.clone();
+        check_tenant(app, checked.action.object, &values)?;
         hash_passwords(app, &mut values).await?;
         let config = app.config.now();
         let flag = |key: &str| config.flag(key).map(|on| on.to_string()).map_err(internal);
@@ -101,6 +102,24 @@ pub(super) fn check_address(
             plan.first_vm(),
             plan.last_vm()
         ))),
+    }
+}
+
+/// Checks that the name of a tenant can stand behind a login: what separates them would end it.
+pub(super) fn check_tenant(
+    app: &App,
+    object: Object,
+    values: &[(&'static Field, Option<String>)],
+) -> Result<(), Refusal> {
+    if !matches!(object, Object::Tenant | Object::OwnTenant) {
+        return Ok(());
+    }
+    let separators = app.config.now().text("l7r.auth.plugin.default.separators").map_err(internal)?;
+    let given = values.iter().find(|(field, _)| field.name == "name").and_then(|(_, value)| value.as_deref());
+    match given.and_then(|name| name.chars().find(|c| separators.contains(*c))) {
+        None => Ok(()),
+        Some(found) => Err(Refusal::about(Status::WrongArgumentValue, "name")
+            .because(format!("`{found}` separates logins from names of tenants"))),
     }
 }
 

@@ -31,8 +31,9 @@ fn compared(test: &Test, value: Option<&str>) -> bool {
         (Operand::Range(from, to), _) => {
             value.is_some_and(|v| order(v, from) != Less && order(v, to) != Greater)
         }
-        (Operand::One(wanted), Operator::Different) => !one(wanted),
-        (Operand::Many(wanted), Operator::Different) => !wanted.iter().any(one),
+        // As in the database: what has no value does not differ from one.
+        (Operand::One(wanted), Operator::Different) => value.is_some() && !one(wanted),
+        (Operand::Many(wanted), Operator::Different) => value.is_some() && !wanted.iter().any(one),
         (Operand::One(wanted), Operator::Equal | Operator::Like) => one(wanted),
         (Operand::Many(wanted), _) => wanted.iter().any(one),
         (Operand::One(wanted), operator) => {

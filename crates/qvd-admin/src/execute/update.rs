@@ -10,7 +10,7 @@ use qvd_model::action::{Change as Part, Field, Kind, Object, Status};
 use super::{Reply, Request, properties, roles, selected, summed_up};
 use crate::app::App;
 use crate::change::{Change, state_of};
-use crate::execute::create::{address_plan, check_address, hash_passwords, number_flags};
+use crate::execute::create::{address_plan, check_address, check_tenant, hash_passwords, number_flags};
 use crate::images::tags;
 use crate::refusal::{Doing, Refusal};
 
@@ -22,6 +22,7 @@ pub(super) async fn update(app: &App, request: Arc<Request>) -> Result<Reply, Re
         return Err(Refusal::new(Status::NothingMatched));
     }
     let mut values = request.checked.values.clone();
+    check_tenant(app, request.checked.action.object, &values)?;
     hash_passwords(app, &mut values).await?;
     number_flags(&mut values);
     if request.checked.action.object == Object::Vm && values.iter().any(|(field, _)| field.name == "ip") {

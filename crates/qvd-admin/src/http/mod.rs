@@ -4,6 +4,7 @@
 mod answer;
 mod cors;
 mod files;
+mod generator;
 mod images;
 mod live;
 mod metrics;
@@ -60,6 +61,9 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/api/di/upload", post(images::upload))
         .route("/api/di/upload/{id}", get(pieces::tell).patch(pieces::add).delete(pieces::give_up))
         .route("/api/di/publish", post(images::publish))
+        .route("/api/di/generate", post(generator::generate))
+        .route("/api/di/notify", post(generator::notify))
+        .route("/api/proxy/{*path}", any(generator::proxy))
         .merge(v2::router())
         .route("/metrics", get(metrics::figures))
         .route("/healthz", get(metrics::live))

@@ -200,6 +200,7 @@ async fn bring_in(
     sha256: Option<String>,
 ) -> Result<Placed, Refusal> {
     let images = files::images(app).await?;
+    let fetched = matches!(source, Source::Elsewhere(_));
     let (done, progress) = watch::channel(0.0_f32);
     let teller = tell_progress(app.clone(), image.id, progress);
     let work = async {
@@ -219,7 +220,12 @@ async fn bring_in(
         };
         let prepared = prepare(app, *osf, part.path(), &image.name, sha256.as_deref(), converted).await?;
         let placed = prepared.place(&images.join(&image.name), |target| part.place(target));
-        placed.map_err(|error| copy_refusal(&image.name, &error))
+        placed.map_err(|error| match copy_refusal(&image.name, &error) {
+            refusal if fetched && refusal.status() == Status::CopyFailed => {
+                Refusal::about(Status::FetchedNotMoved, image.name.as_str()).because(error.to_string())
+            }
+            refusal => refusal,
+        })
     };
     let (outcome, ()) = tokio::join!(work, teller);
     outcome

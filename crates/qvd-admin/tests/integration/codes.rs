@@ -40,6 +40,133 @@ async fn requests_that_are_wrong_in_themselves() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nested_operations_with_nothing_in_them() {
+    let it = Installation::start("oddnested").await;
+    it.qa4(&["role", "new", "name=helpers,tenant=default"]).await.unwrap();
+    let rows = it.rows(&["role", "helpers", "get", "id"]).await;
+    let change = async |action: &str, arguments: Value| {
+        let body = json!({"action": action, "filters": {"id": rows[0]["id"]}, "arguments": arguments});
+        let answer = it.post("/api", &body).await.1;
+        (answer["status"].clone(), answer["message"].as_str().unwrap_or_default().to_owned())
+    };
+    for (action, arguments, status, object) in [
+        ("di_update", json!({"__tags_changes__": {"colour": ["red"]}}), 6231, "__tags_changes__colour"),
+        ("di_update", json!({"__colours__": ["red"]}), 6230, "__colours__"),
+        ("di_update", json!({"__tags__": ["red"]}), 6230, "__tags__"),
+        ("di_update", json!({"__tags_changes__": {"create": [null]}}), 6430, "__tags_changes__create"),
+        (
+            "role_update",
+            json!({"__acls_changes__": {"assign_acls": [null]}}),
+            6440,
+            "__acls_changes__assign_acls",
+        ),
+        (
+            "administrator_update",
+            json!({"__roles_changes__": {"unassign_roles": [null]}}),
+            6450,
+            "__roles_changes__unassign_roles",
+        ),
+    ] {
+        let (found, message) = change(action, arguments).await;
+        assert_eq!(found, status, "{message}");
+        assert!(message.ends_with(&format!("({object})")), "{message}");
+    }
+    it.stop().await;
+}
+
+/// What the database finds means what it always did: by what was being done, and to which table.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_only_the_database_finds_has_its_code() {
+    let it = Installation::start("databasecodes").await;
+    it.qa4(&["osf", "new", "name=office,tenant=default"]).await.unwrap();
+    it.qa4(&["role", "new", "name=helpers,tenant=default"]).await.unwrap();
+    let role = it.rows(&["role", "helpers", "get", "id"]).await[0]["id"].clone();
+    let filters = json!({"id": role});
+    let trouble = async |table: &str, state: &str, constraint: &str| {
+        it.sql(&format!(
+            "CREATE OR REPLACE FUNCTION trouble() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN \
+             RAISE 'trouble with a secret' USING ERRCODE = '{state}', CONSTRAINT = '{constraint}'; END$$; \
+             CREATE OR REPLACE TRIGGER trouble BEFORE INSERT OR UPDATE OR DELETE ON {table} \
+             FOR EACH ROW EXECUTE FUNCTION trouble()"
+        ))
+        .await;
+    };
+    let osf = json!({"id": 10_000});
+    for (state, constraint, writing, deleting) in [
+        ("22001", "", 6330, 6310),
+        ("23502", "", 6410, 6410),
+        ("23503", "", 7110, 7120),
+        ("23505", "osfs_name_tenant_id", 7200, 7200),
+        ("23514", "", 1100, 1100),
+        ("P0001", "", 1100, 1100),
+    ] {
+        trouble("osfs", state, constraint).await;
+        let update = json!({"action": "osf_update", "filters": osf, "arguments": {"memory": 512}});
+        let create = json!({"action": "osf_create", "arguments": {"name": "lab", "tenant_id": 1}});
+        let delete = json!({"action": "osf_delete", "filters": osf});
+        let of_one = |answer: Value| answer["failures"]["10000"].clone();
+        let answers = [
+            (of_one(it.post("/api", &update).await.1), writing),
+            (it.post("/api", &create).await.1, writing),
+            (of_one(it.post("/api", &delete).await.1), deleting),
+        ];
+        for (answer, status) in answers {
+            assert_eq!(answer["status"], status, "{state}: {answer}");
+            assert!(!answer.to_string().contains("secret"), "{answer}");
+        }
+    }
+    for (table, constraint, arguments, status) in [
+        (
+            "acl_role_relations",
+            "acl_role_relations_role_id_acl_id",
+            json!({"__acls_changes__": {"assign_acls": ["vm.create."]}}),
+            7220,
+        ),
+        (
+            "role_role_relations",
+            "role_role_relations_inheritor_id_inherited_id",
+            json!({"__roles_changes__": {"assign_roles": ["VMs Reader"]}}),
+            7230,
+        ),
+    ] {
+        trouble(table, "23505", constraint).await;
+        let update = json!({"action": "role_update", "filters": filters, "arguments": arguments});
+        let answer = it.post("/api", &update).await.1;
+        assert_eq!(answer["failures"][role.to_string()]["status"], status, "{answer}");
+    }
+    it.stop().await;
+}
+
+/// The image generator of older installations is told not to be there, after the checks that it always had.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_image_generator_is_not_there() {
+    let it = Installation::start("generator").await;
+    it.qa4(&["osf", "new", "name=plain,tenant=default"]).await.unwrap();
+    it.qa4(&["osf", "new", "name=defined,tenant=default,osd_id=7"]).await.unwrap();
+    let generate = async |osf: i32| {
+        it.post("/api/di/generate", &json!({"action": "x", "arguments": {"osf_id": osf}})).await.1
+    };
+    assert_eq!(generate(77).await["status"], 7100);
+    assert_eq!(generate(10_000).await["status"], 7500);
+    let answer = generate(10_001).await;
+    assert_eq!(answer["status"], 3700, "{answer}");
+    assert!(answer["additional_info"].as_str().unwrap().contains("upload"), "{answer}");
+    assert!(it.rows(&["di", "get"]).await.is_empty());
+    assert_eq!(it.post("/api/di/notify", &json!({"id": 1})).await.1["status"], 3700);
+    let (status, answer) = it.raw("GET", "/api/proxy/dig/osd/7?offset=1", &[], b"").await;
+    assert_eq!((status, answer["status"].as_i64()), (200, Some(6620)), "{answer}");
+    assert!(answer["message"].as_str().unwrap().ends_with("(dig)"), "{answer}");
+    it.sql("DELETE FROM role_administrator_relations WHERE administrator_id = 2").await;
+    let stranger = json!({"login": "admin", "tenant": "default", "password": crate::PASSWORD,
+        "arguments": {"osf_id": 10_001}});
+    for path in ["/api/di/generate", "/api/proxy/dig/plugin"] {
+        assert_eq!(it.post(path, &stranger).await.1["status"], 4210, "{path}");
+        assert_eq!(it.post(path, &json!({"sid": "x", "arguments": {}})).await.1["status"], 3200, "{path}");
+    }
+    it.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn directories_that_are_not_as_they_should() {
     let it = Installation::start("odddirectories").await;
     it.qa4(&["osf", "new", "name=office"]).await.unwrap();

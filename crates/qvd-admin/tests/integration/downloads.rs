@@ -213,5 +213,9 @@ async fn what_is_not_allowed_is_not_asked() {
         assert_eq!(it.imported().await["error_code"], status, "{path}");
     }
     assert!(files_in(&it.path("images")).is_empty());
+    // Something else has the name that the image would get.
+    fs::create_dir_all(it.path("images/10002-one.tar.gz/full")).unwrap();
+    assert_eq!(code(it.qa4(&["di", "new", &format!("url={one},osf=office")]).await), 2261);
+    assert_eq!(it.imported().await["error_code"], 2261);
     it.stop().await;
 }

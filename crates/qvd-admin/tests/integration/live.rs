@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
+use qvd_db::Listener;
+use qvd_model::{HostId, notify};
 use serde_json::{Value, json};
 use tokio::net::UnixStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_util::sync::CancellationToken;
 
 use crate::Installation;
 
@@ -78,6 +81,128 @@ async fn an_answer_is_sent_again_when_it_changed() {
     assert_eq!(statistics.answer().await["users_count"], 1);
     it.stop().await;
     assert_eq!(statistics.end().await, 1001, "the service stopped");
+}
+
+/// What is made, changed and removed is there at once, for each list that is followed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_list_follows_what_happens() {
+    let it = Installation::start("livelists").await;
+    it.qa4(&["osf", "new", "name=office,tenant=default"]).await.unwrap();
+    it.qa4(&["user", "new", "name=ann,password=p,tenant=default"]).await.unwrap();
+    let file = it.path("x.tar.gz");
+    crate::image_file(&file);
+    let image = format!("file={},osf=office,version=v", file.display());
+    let login = it.post_as("admin", "default", json!({"action": "current_admin_setup"})).await;
+    let sid = login["sid"].as_str().unwrap();
+    for (list, fields, made, changed, removed) in [
+        (
+            "user_get_list",
+            r#"["name","blocked"]"#,
+            &["user", "new", "name=bob,password=p,tenant=default"][..],
+            &["user", "bob", "block"][..],
+            &["user", "bob", "del"][..],
+        ),
+        (
+            "vm_get_list",
+            r#"["name","blocked"]"#,
+            &["vm", "new", "name=desk,user=ann,osf=office"],
+            &["vm", "desk", "block"],
+            &["vm", "desk", "del"],
+        ),
+        (
+            "host_get_list",
+            r#"["name","blocked"]"#,
+            &["host", "new", "name=node9,address=10.3.15.9"],
+            &["host", "node9", "block"],
+            &["host", "node9", "del"],
+        ),
+        (
+            "osf_get_list",
+            r#"["name","memory"]"#,
+            &["osf", "new", "name=lab,tenant=default"],
+            &["osf", "lab", "set", "memory=1024"],
+            &["osf", "lab", "del"],
+        ),
+        (
+            "di_get_list",
+            r#"["version","blocked"]"#,
+            &["di", "new", &image],
+            &["di", "version=v", "block"],
+            &["di", "version=v", "del"],
+        ),
+        (
+            "config_get",
+            r#"["key","operative_value"]"#,
+            &["config", "set", "key=l7r.auth.plugins,value=one,tenant=default"],
+            &["config", "set", "key=l7r.auth.plugins,value=two,tenant=default"],
+            &["config", "key=l7r.auth.plugins,tenant=default", "default"],
+        ),
+        (
+            "qvd_objects_statistics",
+            "[]",
+            &["vm", "new", "name=desk,user=ann,osf=office"],
+            &["vm", "desk", "block"],
+            &["vm", "desk", "del"],
+        ),
+    ] {
+        let mut query = Query::open(&it, &[("sid", sid), ("action", list), ("fields", fields)]).await;
+        let mut before = query.answer().await;
+        assert_eq!(before["status"], 0, "{list}: {before}");
+        let first = before.clone();
+        for change in [made, changed, removed] {
+            it.qa4(change).await.unwrap_or_else(|e| panic!("{change:?}: {e}"));
+            let asked = std::time::Instant::now();
+            let after = query.answer().await;
+            assert_ne!(after, before, "{list} after {change:?}");
+            // Two seconds, and what a busy machine adds.
+            assert!(asked.elapsed() < Duration::from_secs(5), "{list} after {change:?}");
+            before = after;
+        }
+        assert_eq!(before, first, "{list}");
+    }
+    it.stop().await;
+}
+
+/// An order stands in the row of the VM, and its node hears of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn orders_reach_their_node() {
+    let it = Installation::start("orders").await;
+    it.running_host("node1", "10.3.15.1").await;
+    it.qa4(&["osf", "new", "name=office,tenant=default"]).await.unwrap();
+    it.qa4(&["user", "new", "name=ann,password=p,tenant=default"]).await.unwrap();
+    it.qa4(&["vm", "new", "name=desk,user=ann,osf=office"]).await.unwrap();
+    let stop = CancellationToken::new();
+    let (listener, listening) = Listener::new(&it.settings, stop.clone());
+    let task = tokio::spawn(listening);
+    let host = HostId(10_000);
+    let mut vms = listener.subscribe(notify::vm_command(host));
+    let mut users = listener.subscribe(notify::user_command(host));
+    let soon = Duration::from_secs(20);
+    for bell in [&mut vms, &mut users] {
+        tokio::time::timeout(soon, bell.rung()).await.expect("rings once it listens");
+    }
+    let client = it.database().client().await.unwrap();
+    let orders = async || {
+        let sql = "SELECT coalesce(vm_cmd, '-') || ' ' || coalesce(user_cmd, '-') FROM vm_runtimes";
+        client.query_one(sql, &[]).await.unwrap().get::<_, String>(0)
+    };
+    it.qa4(&["vm", "desk", "start"]).await.unwrap();
+    tokio::time::timeout(soon, vms.rung()).await.expect("rings for a start");
+    assert_eq!(orders().await, "start -");
+    it.sql(
+        "UPDATE vm_runtimes SET vm_cmd = NULL, vm_state = 'running', user_state = 'connected', \
+         l7r_host_id = 10000",
+    )
+    .await;
+    it.qa4(&["vm", "desk", "disconnect"]).await.unwrap();
+    tokio::time::timeout(soon, users.rung()).await.expect("rings for a disconnect");
+    assert_eq!(orders().await, "- abort");
+    it.qa4(&["vm", "desk", "stop"]).await.unwrap();
+    tokio::time::timeout(soon, vms.rung()).await.expect("rings for a stop");
+    assert_eq!(orders().await, "stop abort");
+    stop.cancel();
+    task.await.unwrap();
+    it.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

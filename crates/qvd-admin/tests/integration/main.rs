@@ -9,9 +9,11 @@
     reason = "a failed test says where it failed"
 )]
 
+mod any_request;
 mod audit;
 mod bad_input;
 mod changes;
+mod clients;
 mod codes;
 mod console;
 mod containers;
@@ -22,6 +24,7 @@ mod examples;
 mod files;
 mod images;
 mod installation;
+mod legacy_lists;
 mod live;
 mod monitoring;
 mod openapi;

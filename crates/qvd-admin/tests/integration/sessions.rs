@@ -1,6 +1,6 @@
 //! Logging in: over TLS, by session, by root's socket.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{Installation, PASSWORD, code};
 
@@ -132,6 +132,35 @@ async fn the_login_call_has_what_clients_read() {
     assert_eq!(info["multitenant"], 1);
     assert_eq!(info["auth"]["separators"], json!(["@", "#"]));
     assert!(info["public_configuration"]["footer"]["link"]["1"]["src"]["default"].is_string(), "{info}");
+    it.stop().await;
+}
+
+/// Where there are no tenants nobody stands above them, and their administrator sets what holds for all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_installation_without_tenants() {
+    let it = Installation::start("monotenant").await;
+    it.qa4(&["config", "set", "key=wat.multitenant,value=0"]).await.unwrap();
+    assert_eq!(it.raw("GET", "/api/info", &[], b"").await.1["multitenant"], 0);
+    let above = it.post_as("superadmin", "*", json!({"action": "current_admin_setup"})).await;
+    assert_eq!(above["status"], 3200, "{above}");
+    let who = json!({"action": "current_admin_setup", "login": "admin", "password": PASSWORD});
+    let (_, login) = it.post("/api", &who).await;
+    assert_eq!(login["status"], 0, "the tenant need not be named: {login}");
+    assert!(!login["acls"].to_string().contains("\"tenant."), "{login}");
+    let call = async |action: &str, members: Value| {
+        let mut body = json!({"action": action, "sid": login["sid"]});
+        body.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+        it.post("/api", &body).await.1
+    };
+    assert_eq!(call("tenant_get_list", json!({})).await["status"], 4210);
+    let set = call("config_set", json!({"arguments": {"key": "l7r.port", "value": "9443"}})).await;
+    assert_eq!(set["rows"], json!([{"key": "l7r.port", "tenant_id": -1}]), "{set}");
+    let fields = json!(["operative_value", "is_default"]);
+    let port = json!({"filters": {"key": "l7r.port"}, "fields": fields});
+    assert_eq!(call("config_get", port.clone()).await["rows"][0]["operative_value"], "9443");
+    let reset = call("config_delete", json!({"filters": {"key": "l7r.port"}})).await;
+    assert_eq!((&reset["status"], &reset["total"]), (&json!(0), &json!(1)), "{reset}");
+    assert_eq!(call("config_get", port).await["rows"][0]["operative_value"], "8443");
     it.stop().await;
 }
 

@@ -18,10 +18,24 @@ impl Action {
 
 const USER_CHANNELS: &[&str] =
     &["user_created", "user_deleted", "user_changed", "vm_created", "vm_deleted", "vm_changed"];
-const VM_CHANNELS: &[&str] =
-    &["vm_created", "vm_deleted", "vm_changed", "user_created", "user_deleted", "di_changed"];
-const HOST_CHANNELS: &[&str] =
-    &["host_created", "host_deleted", "host_changed", "vm_created", "vm_deleted", "vm_changed"];
+const VM_CHANNELS: &[&str] = &[
+    "vm_created",
+    "vm_deleted",
+    "vm_changed",
+    "vm_blocked_or_unblocked",
+    "user_created",
+    "user_deleted",
+    "di_changed",
+];
+const HOST_CHANNELS: &[&str] = &[
+    "host_created",
+    "host_deleted",
+    "host_changed",
+    "host_blocked_or_unblocked",
+    "vm_created",
+    "vm_deleted",
+    "vm_changed",
+];
 const OSF_CHANNELS: &[&str] = &[
     "osf_created",
     "osf_deleted",
@@ -37,9 +51,11 @@ const STATISTICS_CHANNELS: &[&str] = &[
     "vm_created",
     "vm_deleted",
     "vm_changed",
+    "vm_blocked_or_unblocked",
     "host_created",
     "host_deleted",
     "host_changed",
+    "host_blocked_or_unblocked",
     "user_created",
     "user_deleted",
     "user_changed",

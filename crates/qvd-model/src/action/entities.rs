@@ -529,7 +529,7 @@ pub(super) const CONFIG: Entity = Entity {
     nested: &[],
     tenancy: Tenancy::Own,
     key: "key",
-    selectors: &["key"],
+    selectors: &["key", "tenant_name"],
     columns: &["key", "value", "default", "is_default"],
 };
 

@@ -322,6 +322,16 @@ impl Change {
         matches!(self, Self::AssignAcls | Self::UnassignAcls | Self::AssignRoles | Self::UnassignRoles)
     }
 
+    /// The status of a value that is none.
+    pub const fn no_value(self) -> Status {
+        match self {
+            Self::AddTags | Self::RemoveTags => Status::NoTag,
+            Self::AssignAcls | Self::UnassignAcls => Status::NoAcl,
+            Self::AssignRoles | Self::UnassignRoles => Status::NoRole,
+            Self::AssignProperty | Self::SetProperties | Self::RemoveProperties => Status::WrongProperty,
+        }
+    }
+
     /// The status of a value that cannot be used for it.
     pub const fn wrong_value(self) -> Status {
         match self {

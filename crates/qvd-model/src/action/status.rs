@@ -37,6 +37,7 @@ statuses! {
     NoFilePart = 2250, "The upload contains no file";
     UploadNotMoved = 2251, "The uploaded file could not be put into the images directory";
     DownloadFailed = 2260, "The file could not be downloaded";
+    FetchedNotMoved = 2261, "The downloaded file could not be put into the images directory";
     FileUnreadable = 2270, "The file cannot be read on the server";
     ImageNotFound = 2290, "There is no such disk image";
     NotAuthenticated = 3200, "Login, password or tenant is wrong, or you are not logged in";
@@ -44,6 +45,7 @@ statuses! {
     SessionNotExtended = 3400, "The session could not be extended; log in again";
     TenantBlocked = 3500, "The tenant is blocked";
     LogoutFailed = 3600, "The session could not be closed";
+    NotConfigured = 3700, "A service that this needs is not configured";
     UnknownAction = 4100, "There is no such action";
     NoAction = 4110, "The request names no action";
     ActionNotAllowed = 4210, "You may not do this";
@@ -60,6 +62,7 @@ statuses! {
     UnknownFilter = 6210, "There is no such filter";
     MissingFilter = 6220, "A mandatory filter is missing";
     UnknownArgument = 6230, "There is no such argument";
+    UnknownMember = 6231, "A nested operation has no such member";
     MissingArgument = 6240, "A mandatory argument is missing";
     UnknownField = 6250, "There is no such field";
     WrongType = 6310, "A value has the wrong type";
@@ -71,8 +74,12 @@ statuses! {
     WrongAcl = 6360, "There is no such ACL, or numbers and names are mixed";
     WrongRole = 6370, "There is no such role";
     NoValue = 6410, "A value is needed";
+    NoTag = 6430, "A tag is needed";
+    NoAcl = 6440, "An ACL is needed";
+    NoRole = 6450, "A role is needed";
     UnknownDirection = 6600, "The order is neither -asc nor -desc";
     UnknownOrder = 6610, "There is no such field to order by";
+    NoSuchService = 6620, "The service is not configured";
     UnknownReference = 7100, "An object that is referred to does not exist";
     ForeignReference = 7110, "An object that is referred to does not exist";
     HasDependents = 7120, "Other objects depend on it";
@@ -83,6 +90,7 @@ statuses! {
     HostPropertyValue = 7213, "Only super-administrators may set properties of hosts";
     HostPropertyTenant = 7214, "Hosts can only have properties of super-administrators";
     PropertyOfNobody = 7215, "Properties cannot belong to all tenants at once";
+    AclAssigned = 7220, "The ACL is assigned already";
     RoleAssigned = 7230, "The role is assigned already";
     TenantsDiffer = 7300, "The user and the OSF belong to different tenants";
     VmNotStopped = 7310, "A VM must be stopped before it is deleted";
@@ -94,6 +102,7 @@ statuses! {
     SoftAfterHard = 7360, "The soft expiration is later than the hard one";
     SeveralTenants = 7373, "There are several tenants";
     KeyNotDeclared = 7382, "Only super-administrators may add new keys";
+    NoDefinition = 7500, "The OSF has no definition in the image generator";
     NotAnImage = 9001, "The file is not a disk image";
     ImageDamaged = 9002, "The disk image is damaged or incomplete";
     TooLarge = 9003, "The request is too large";
@@ -123,6 +132,7 @@ impl Status {
             | Self::UnknownFilter
             | Self::MissingFilter
             | Self::UnknownArgument
+            | Self::UnknownMember
             | Self::MissingArgument
             | Self::UnknownField
             | Self::UnknownDirection
@@ -148,6 +158,7 @@ impl Status {
             | Self::Duplicate
             | Self::PropertyDefined
             | Self::PropertyDefinedAbove
+            | Self::AclAssigned
             | Self::RoleAssigned
             | Self::VmNotStopped
             | Self::ImageInUse
@@ -156,6 +167,7 @@ impl Status {
             | Self::TagNotRemovable
             | Self::CircularRoles
             | Self::SeveralTenants
+            | Self::NoDefinition
             | Self::UploadBusy
             | Self::WrongOffset => 409,
             Self::Stale => 412,
@@ -170,6 +182,9 @@ impl Status {
             | Self::WrongAcl
             | Self::WrongRole
             | Self::NoValue
+            | Self::NoTag
+            | Self::NoAcl
+            | Self::NoRole
             | Self::UnknownReference
             | Self::ForeignReference
             | Self::HostPropertyTenant
@@ -189,8 +204,10 @@ impl Status {
             | Self::ImagesMissing
             | Self::StagingMissing
             | Self::UploadNotMoved
+            | Self::FetchedNotMoved
             | Self::SessionNotExtended
             | Self::LogoutFailed => 500,
+            Self::NotConfigured | Self::NoSuchService => 501,
             Self::DownloadFailed => 502,
             Self::DatabaseAway | Self::NoHost => 503,
             Self::NoSpace => 507,

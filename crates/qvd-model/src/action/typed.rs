@@ -29,6 +29,8 @@ pub fn typed(
                 Operator::Like => Kind::Text(4096),
                 // A state that does not exist has no rows; it is not an error to ask for it.
                 _ if matches!(kind, Kind::Word(_) | Kind::Address) => Kind::Text(4096),
+                // Nor is a number that nothing can have.
+                _ if kind == Kind::Count => Kind::Int,
                 _ => kind,
             };
             let value = |text: String| match kind {
