@@ -169,6 +169,7 @@ pub(crate) const fn event_kind(object: Object) -> Option<ObjectKind> {
         | Object::UserState
         | Object::HostState
         | Object::Token
+        | Object::Session
         | Object::Log
         | Object::TenantView
         | Object::TenantAttributeView

@@ -4,11 +4,10 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use qvd_auth::{Code, Verdict, fresh_token, normalize, token_digest};
 use qvd_db::admin::audit::{self, Record};
-use qvd_db::admin::identity::{self, Administrator};
+use qvd_db::admin::identity::{self, Administrator, Opening};
 use qvd_db::attempts::Admission;
 use qvd_logic::roles::Rules;
 use qvd_model::action::Status;
-use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
@@ -73,16 +72,6 @@ pub(crate) struct Known {
     pub(crate) session: Option<(Zeroizing<String>, i64)>,
 }
 
-/// What a session row holds.
-#[derive(Serialize, Deserialize)]
-struct Data {
-    administrator: i32,
-    peer: String,
-    /// When it was opened; older versions did not say.
-    #[serde(default)]
-    opened: i32,
-}
-
 /// Finds out who a request is from: credentials, else a session, else root on the Unix socket.
 pub(crate) async fn recognize(
     app: &App,
@@ -130,7 +119,7 @@ async fn log_in(
         Err(_) => attempt.undecided(),
     }
     let known = match outcome {
-        Ok(administrator) => open(app, administrator, peer).await,
+        Ok(administrator) => open(app, administrator, origin).await,
         Err(refusal) => Err(refusal),
     };
     let caller = known.as_ref().ok().map(|k| &k.caller);
@@ -235,26 +224,31 @@ async fn check_code(app: &App, administrator: i32, given: Given<'_>) -> Result<(
     }
 }
 
-async fn open(app: &App, who: Administrator, peer: Peer) -> Result<Known, Refusal> {
+async fn open(app: &App, who: Administrator, origin: &Origin) -> Result<Known, Refusal> {
     let caller = caller(app, &who).await?;
     let sid = fresh_token();
     let life = life(app)?;
-    let data = Data { administrator: who.id, peer: peer.text(), opened: now() };
-    let data =
-        serde_json::to_string(&data).map_err(|e| Refusal::new(Status::Internal).because(e.to_string()))?;
     let client = app.database.client().await?;
     identity::purge(&client, now()).await?;
-    identity::open(&client, &token_digest(sid.as_bytes()), &data, end(life)).await?;
+    let opening = Opening {
+        digest: &token_digest(sid.as_bytes()),
+        administrator: who.id,
+        address: &origin.peer.text(),
+        user_agent: origin.agent.as_deref(),
+        expires: end(life),
+    };
+    identity::open(&client, opening).await?;
     Ok(Known { caller, session: Some((sid, life)) })
 }
 
 async fn resume(app: &App, sid: &str, peer: Peer) -> Result<Known, Refusal> {
-    let Found { who, digest, expires, .. } = find(app, sid, peer).await?;
+    let Found { who, digest, row, at_last } = find(app, sid, peer).await?;
     let life = life(app)?;
     // Not at every request: a session in use is written once a minute.
-    if i64::from(end(life)) - i64::from(expires) > 60 {
+    if row.unnoticed {
         let client = app.database.client().await?;
-        if !identity::extend(&client, &digest, end(life)).await? {
+        let expires = end(life).min(i32::try_from(at_last).unwrap_or(i32::MAX));
+        if !identity::extend(&client, &digest, expires).await? {
             return Err(Refusal::new(Status::SessionNotExtended));
         }
     }
@@ -265,7 +259,7 @@ async fn resume(app: &App, sid: &str, peer: Peer) -> Result<Known, Refusal> {
 struct Found {
     who: Administrator,
     digest: String,
-    expires: i32,
+    row: identity::Found,
     /// When it ends whatever happens, as seconds of the epoch.
     at_last: i64,
 }
@@ -274,23 +268,22 @@ async fn find(app: &App, sid: &str, peer: Peer) -> Result<Found, Refusal> {
     let refused = || Refusal::new(Status::NotAuthenticated);
     let digest = token_digest(sid.as_bytes());
     let client = app.database.client().await?;
-    let (data, expires) = identity::find(&client, &digest).await?.ok_or_else(refused)?;
-    let data: Data = serde_json::from_str(&data).map_err(|_| refused())?;
+    let row = identity::find(&client, &digest).await?.ok_or_else(refused)?;
     let bound = app.config.now().flag("api.session.bind-address").map_err(internal)?;
-    if bound && data.peer != peer.text() {
+    if bound && row.address != peer.text() {
         return Err(refused());
     }
     let longest = app.config.now().int("api.session.max-life").map_err(internal)?;
-    let at_last = i64::from(data.opened).saturating_add(longest);
-    if expires < now() || at_last < i64::from(now()) {
+    let at_last = row.opened.saturating_add(longest);
+    if row.expires < now() || at_last < i64::from(now()) {
         identity::close(&client, &digest).await?;
         return Err(Refusal::new(Status::SessionExpired));
     }
-    let who = identity::by_id(&client, data.administrator).await?.ok_or_else(refused)?;
+    let who = identity::by_id(&client, row.administrator).await?.ok_or_else(refused)?;
     if who.blocked {
         return Err(Refusal::new(Status::TenantBlocked));
     }
-    Ok(Found { who, digest, expires, at_last })
+    Ok(Found { who, digest, row, at_last })
 }
 
 /// Who has been known before, with what that one may do now, and when its session or token ends. Being looked at is
@@ -308,8 +301,8 @@ pub(crate) async fn still(
     }
     match bearer.or(cookie) {
         Some(sid) => {
-            let Found { who, expires, at_last, .. } = find(app, sid, origin.peer).await?;
-            Ok((caller(app, &who).await?, Some(at_last.min(i64::from(expires)))))
+            let Found { who, row, at_last, .. } = find(app, sid, origin.peer).await?;
+            Ok((caller(app, &who).await?, Some(at_last.min(i64::from(row.expires)))))
         }
         None if origin.peer == Peer::Root => Ok((Caller::root(), None)),
         None => Err(Refusal::new(Status::NotAuthenticated)),

@@ -73,11 +73,11 @@ impl Token {
         if self.read_only {
             return refused("the token only reads");
         }
-        if action.object == Object::Token {
+        if matches!(action.object, Object::Token | Object::Session) {
             return if self.manages_tokens {
                 Ok(())
             } else {
-                refused("the token may not make or remove tokens")
+                refused("the token may not make or remove tokens, nor end sessions")
             };
         }
         if action.acls.is_empty() && self.limited {

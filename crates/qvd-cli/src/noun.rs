@@ -148,6 +148,15 @@ pub const NOUNS: &[Noun] = &[
         change: "",
     },
     Noun {
+        word: "session",
+        object: Object::Session,
+        title: "sessions of administrators",
+        verbs: &["get", "del"],
+        example: "",
+        sample: "admin=bob",
+        change: "",
+    },
+    Noun {
         word: "log",
         object: Object::Log,
         title: "what administrators did",

@@ -39,6 +39,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { number: 15, name: "changes", sql: include_str!("schema/0015_changes.sql") },
     Migration { number: 16, name: "restarts", sql: include_str!("schema/0016_restarts.sql") },
     Migration { number: 17, name: "repeats", sql: include_str!("schema/0017_repeats.sql") },
+    Migration { number: 18, name: "sessions", sql: include_str!("schema/0018_sessions.sql") },
 ];
 const GRANTS: &str = include_str!("schema/grants.sql");
 /// Drops every object of the schema `public`, but for those of extensions.

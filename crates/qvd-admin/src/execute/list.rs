@@ -1,10 +1,10 @@
 //! Lists.
 
-use qvd_db::admin::select::{self, List, Paging};
+use qvd_db::admin::select::{self, List, Marks, Paging};
 use qvd_model::action::{Entity, Kind, Object, Status, entity};
 use qvd_model::filter::Filter;
 
-use super::{Reply, Request, log, tokens};
+use super::{Reply, Request, log, reached};
 use crate::app::App;
 use crate::envelope::Pages;
 use crate::record::event_kind;
@@ -16,7 +16,7 @@ pub(super) async fn list(app: &App, request: &Request) -> Result<Reply, Refusal>
     let object = checked.action.object;
     let narrower = match object {
         Object::Event => Some(kinds(request)),
-        Object::Token => tokens::reached(&request.circumstances.caller),
+        Object::Token | Object::Session => reached(&request.circumstances.caller),
         Object::Log => log::kinds(request).map(|kinds| Filter::any_of("qvd_object", kinds)),
         Object::ConsoleSetup => Some(Filter::any_of("id", [request.circumstances.caller.tenant])),
         _ => None,
@@ -33,7 +33,13 @@ pub(super) async fn list(app: &App, request: &Request) -> Result<Reply, Refusal>
         Pages::Numbered => Paging::Counted,
         Pages::After { count, .. } => Paging::After { row: place.as_deref(), count },
     };
-    let mac_prefix = app.config.now().text("vm.network.mac.prefix").map_err(internal)?;
+    let values = app.config.now();
+    let mac_prefix = values.text("vm.network.mac.prefix").map_err(internal)?;
+    let marks = Marks {
+        mac_prefix: &mac_prefix,
+        own_session: &request.circumstances.session,
+        longest_session: values.int("api.session.max-life").map_err(internal)?,
+    };
     let list = List {
         object,
         filter,
@@ -45,7 +51,7 @@ pub(super) async fn list(app: &App, request: &Request) -> Result<Reply, Refusal>
         skip: checked.skip,
         limit: checked.limit,
         paging,
-        mac_prefix: &mac_prefix,
+        marks,
     };
     let client = app.database.client().await?;
     let rows = select::list(&client, &list).await?;

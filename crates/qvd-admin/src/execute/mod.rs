@@ -23,9 +23,11 @@ use std::sync::Arc;
 
 use qvd_db::admin::select::Identity;
 use qvd_model::action::{Inquiry, Object, Status, Verb};
+use qvd_model::filter::Filter;
 use serde_json::{Map, Value, json};
 
 use crate::app::App;
+use crate::caller::Caller;
 use crate::check::Checked;
 use crate::envelope::Pages;
 use crate::record::Circumstances;
@@ -110,6 +112,14 @@ pub(crate) async fn execute(app: &App, request: Arc<Request>) -> Result<Reply, R
     outcome
 }
 
+/// The tokens and sessions that a caller reaches: its own, and those of others only if it may take their passwords
+/// away too.
+fn reached(caller: &Caller) -> Option<Filter> {
+    let id = caller.id?;
+    let others = caller.may(&["administrator.update.password"]);
+    (!others).then(|| Filter::any_of("admin_id", [id]))
+}
+
 /// The selected objects; of an own object the one there is.
 async fn selected(app: &App, request: &Request) -> Result<Vec<Identity>, Refusal> {
     let checked = &request.checked;
@@ -125,7 +135,10 @@ async fn selected(app: &App, request: &Request) -> Result<Vec<Identity>, Refusal
         let (id, name) = (caller.tenant, caller.tenant_name.clone());
         return Ok(vec![Identity { id, name, tenant: Some(id) }]);
     }
-    let reached = if object == Object::Token { tokens::reached(&request.circumstances.caller) } else { None };
+    let reached = match object {
+        Object::Token | Object::Session => reached(&request.circumstances.caller),
+        _ => None,
+    };
     let narrowed = reached.map(|reached| checked.filter.clone().and(reached));
     let filter = narrowed.as_ref().unwrap_or(&checked.filter);
     Ok(qvd_db::admin::select::identities(&client, object, filter, &checked.scope).await?)

@@ -4,7 +4,7 @@
 //! and ACLs. What the installation's work moves, such as the state of a VM, is left out: a desktop that starts while
 //! somebody edits its description is no reason to refuse the description.
 
-use qvd_db::admin::select::{self, Identity, List, Paging, Scope};
+use qvd_db::admin::select::{self, Identity, List, Marks, Paging, Scope};
 use qvd_db::{Session, configs};
 use qvd_model::TenantId;
 use qvd_model::action::{Object, Status, entity};
@@ -116,7 +116,7 @@ pub(crate) async fn tag(
         limit: Some(1),
         paging: Paging::After { row: None, count: false },
         // Never given by administrators.
-        mac_prefix: "",
+        marks: Marks::default(),
     };
     let found = select::list(session, &list).await?;
     Ok(found.rows.first().map(|row| digest(row)))

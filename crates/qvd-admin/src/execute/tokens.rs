@@ -1,4 +1,4 @@
-//! Making tokens, and whose tokens a caller reaches.
+//! Making tokens.
 
 use std::sync::Arc;
 
@@ -7,23 +7,14 @@ use qvd_db::Transaction;
 use qvd_db::admin::select::Identity;
 use qvd_db::admin::tokens::{self, New};
 use qvd_model::action::{Object, Status};
-use qvd_model::filter::Filter;
 use serde_json::json;
 
 use super::create::log_failure;
 use super::{Reply, Request};
 use crate::app::App;
-use crate::caller::Caller;
 use crate::change::{Change, state_of};
 use crate::refusal::{Doing, Refusal};
 use crate::token::{PREFIX, expanded};
-
-/// The tokens that a caller reaches: its own, and those of others only if it may take their passwords away too.
-pub(super) fn reached(caller: &Caller) -> Option<Filter> {
-    let id = caller.id?;
-    let others = caller.may(&["administrator.update.password"]);
-    (!others).then(|| Filter::any_of("admin_id", [id]))
-}
 
 /// Makes a token of the caller. It is in the answer, and nowhere else.
 pub(super) async fn create(app: &App, request: Arc<Request>) -> Result<Reply, Refusal> {

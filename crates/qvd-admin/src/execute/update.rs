@@ -74,6 +74,10 @@ async fn update_in(
         let own = request.circumstances.caller.token.as_ref().map(|token| token.id);
         tokens::revoke(tx, object.id, own).await?;
     }
+    if kind == Object::Tenant && values.iter().any(|(field, value)| is_unblocked(field, value.as_deref())) {
+        // Nobody who was shut out comes in again without a password.
+        identity::revoke_tenant(tx, object.id).await?;
+    }
     if kind == Object::Vm {
         check_expiration(tx, object.id).await?;
     }
@@ -95,6 +99,10 @@ async fn update_in(
     let change = Change::between(before, state_of(tx, kind, object.id).await?);
     request.circumstances.done(tx, object, &change).await?;
     Ok(())
+}
+
+fn is_unblocked(field: &Field, value: Option<&str>) -> bool {
+    field.name == "blocked" && value == Some("false")
 }
 
 /// A VM must not be restarted before its user is asked to leave.

@@ -9,6 +9,7 @@ use axum::response::Response;
 use futures_util::future::select_all;
 use qvd_db::Doorbell;
 use qvd_model::action::{self, Show, Status};
+use qvd_model::notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::{Answer, Call, admit, answer, execute, read};
@@ -96,11 +97,15 @@ impl Query {
         }
     }
 
-    /// The channels after whose notifications the answer may have changed.
+    /// The channels after whose notifications the answer may have changed, or may not be given any more.
     fn bells(&self) -> Vec<Doorbell> {
         let action = self.call.envelope.action.as_deref().and_then(action::action);
         let channels = action.map_or(&[][..], |action| action.channels);
-        channels.iter().map(|channel| self.app.listener.subscribe(*channel)).collect()
+        channels
+            .iter()
+            .chain(&[notify::ACCESS_CHANGED])
+            .map(|channel| self.app.listener.subscribe(*channel))
+            .collect()
     }
 
     /// Asks again, as the same caller with what it may do now, and sends the answer if it is another.

@@ -75,6 +75,12 @@ async fn an_answer_is_sent_again_when_it_changed() {
     it.qa4(&["user", "new", "name=you,password=p,tenant=default"]).await.unwrap();
     assert_eq!(own.answer().await["status"], 4210);
     assert_eq!(own.end().await, 1008);
+    // What nothing changes is not asked again, but it ends with its session.
+    let mut tokens = Query::open(&it, &[("sid", sid), ("action", "token_get_list")]).await;
+    assert_eq!(tokens.answer().await["rows"], json!([]));
+    it.qa4(&["session", "admin", "del"]).await.unwrap();
+    assert_eq!(tokens.answer().await["status"], 3200);
+    assert_eq!(tokens.end().await, 1008);
     let mut statistics = Query::open(&it, &[("action", "qvd_objects_statistics")]).await;
     assert_eq!(statistics.answer().await["users_count"], 2);
     it.qa4(&["user", "you", "del"]).await.unwrap();

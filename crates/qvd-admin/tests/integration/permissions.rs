@@ -5,7 +5,7 @@ use qvd_model::action::{
 };
 use serde_json::{Value, json};
 
-use crate::Installation;
+use crate::{Installation, PASSWORD};
 
 /// Leaves the administrator `admin` of tenant `default` with exactly these ACLs.
 async fn grant(it: &Installation, acls: &[&str]) {
@@ -123,7 +123,9 @@ async fn tenants_do_not_meet() {
     it.qa4(&["osf", "new", "name=theirs,tenant=other"]).await.unwrap();
     it.qa4(&["user", "new", "name=them,password=p,tenant=other"]).await.unwrap();
     it.qa4(&["vm", "new", "name=secret,user=them,osf=theirs"]).await.unwrap();
-    it.qa4(&["admin", "new", "name=boss,password=p,tenant=other"]).await.unwrap();
+    it.qa4(&["admin", "new", &format!("name=boss,password='{PASSWORD}',tenant=other")]).await.unwrap();
+    // The session of a stranger, which has the number 10000.
+    it.log_in("boss", "other").await;
     let file = it.path("x.tar.gz");
     crate::image_file(&file);
     it.qa4(&["di", "new", &format!("file={},osf=theirs,version=v", file.display())]).await.unwrap();
@@ -231,6 +233,8 @@ async fn foreign_numbers_are_like_those_that_nobody_has() {
     it.qa4(&["osf", "new", "name=theirs,tenant=other"]).await.unwrap();
     it.qa4(&["user", "new", "name=them,password=p,tenant=other"]).await.unwrap();
     it.qa4(&["vm", "new", "name=secret,user=them,osf=theirs"]).await.unwrap();
+    it.qa4(&["admin", "new", &format!("name=boss,password='{PASSWORD}',tenant=other")]).await.unwrap();
+    it.log_in("boss", "other").await;
     it.qa4(&["property", "new", "key=floor,tenant=other"]).await.unwrap();
     it.qa4(&["property", "floor", "assign", "user"]).await.unwrap();
     it.running_host("node1", "10.3.15.1").await;

@@ -17,7 +17,7 @@ async fn a_session_is_kept_between_commands_and_ends_with_logout() {
     let sid = serde_json::from_str::<serde_json::Value>(&kept).unwrap()["sid"].as_str().unwrap().to_owned();
     let client = it.database().client().await.unwrap();
     let stored: String =
-        client.query_one("SELECT string_agg(sid || data, ' ') FROM session", &[]).await.unwrap().get(0);
+        client.query_one("SELECT string_agg(session::text, ' ') FROM session", &[]).await.unwrap().get(0);
     assert!(!stored.contains(&sid));
     let logins = "SELECT count(*) FROM log WHERE action = 'login' AND status = 0";
     assert_eq!(client.query_one(logins, &[]).await.unwrap().get::<_, i64>(0), 1);
@@ -183,8 +183,118 @@ async fn a_session_ends_at_last_and_with_the_password() {
         "arguments": {"tenant_id": -1, "key": "api.session.max-life", "value": "60"}});
     assert_eq!(it.post("/api", &longer).await.1["status"], 0);
     assert_eq!(list(&second).await, 0);
-    it.sql("UPDATE session SET data = regexp_replace(data, '\"opened\":\\d+', '\"opened\":1')").await;
+    it.sql("UPDATE session SET opened = '2020-01-01'").await;
     assert_eq!(list(&second).await, 3300, "in use, but too old");
     it.qa4(&["admin", "name=admin", "set", "password='open sesame'"]).await.unwrap();
+    it.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_are_seen_and_ended_at_every_process() {
+    let it = Installation::start("sessionlist").await;
+    let other = it.beside().await;
+    it.qa4(&["admin", "new", &format!("name=bob,password='{PASSWORD}',tenant=default")]).await.unwrap();
+    let above = it.log_in("superadmin", "*").await;
+    let (mine, mine_too, his) = (
+        it.log_in("admin", "default").await,
+        it.log_in("admin", "default").await,
+        it.log_in("bob", "default").await,
+    );
+    let list = async |sid: &str| it.v2(Some(sid), "GET", "/sessions", None).await;
+    let names = async |sid: &str| {
+        let found = list(sid).await;
+        found.items().iter().map(|row| row["admin_name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    // Those who may set passwords see the sessions of their tenant, the others their own.
+    assert_eq!(names(&above).await, ["superadmin", "admin", "admin", "bob"]);
+    assert_eq!(names(&mine).await, ["admin", "admin", "bob"]);
+    assert_eq!(names(&his).await, ["bob"]);
+    let seen = list(&mine).await;
+    let rows = seen.items();
+    let current: Vec<_> = rows.iter().map(|row| row["current"].as_i64().unwrap()).collect();
+    assert_eq!(current, [1, 0, 0]);
+    assert_eq!((&rows[0]["address"], &rows[0]["tenant_name"]), (&json!("local"), &serde_json::Value::Null));
+    for member in ["opened", "last_used", "expires", "ends"] {
+        assert!(rows[0][member].is_string(), "{member}: {seen:?}");
+    }
+    // Neither a session nor what stands for it can be seen.
+    let digest = qvd_auth::token_digest(mine_too.as_bytes());
+    let text = seen.body.to_string();
+    assert!(!text.contains(&mine_too) && !text.contains(&digest) && !text.contains("sid"), "{text}");
+
+    let id = |at: usize| rows[at]["id"].as_i64().unwrap();
+    let end = async |sid: &str, id: i64| it.v2(Some(sid), "DELETE", &format!("/sessions/{id}"), None).await;
+    assert_eq!(end(&his, id(0)).await.problem(), (404, 1300));
+    let topmost = list(&above).await.items()[0]["id"].as_i64().unwrap();
+    assert_eq!(end(&mine, topmost).await.problem(), (404, 1300));
+    let lasting = json!({"name": "t", "expiration": "2040-01-01"});
+    let token =
+        it.v2(Some(&mine), "POST", "/tokens", Some(lasting)).await.body["token"].as_str().unwrap().to_owned();
+    let path = format!("/sessions/{}", id(1));
+    assert_eq!(it.with_token(&token, "DELETE", &path, None).await.problem(), (403, 4210));
+
+    assert_eq!(other.v2(Some(&his), "GET", "/me", None).await.status, 200);
+    assert_eq!(end(&mine, id(2)).await.status, 204);
+    assert_eq!(end(&mine, id(1)).await.status, 204, "one's own");
+    for process in [&it, &other] {
+        for ended in [&his, &mine_too] {
+            assert_eq!(process.v2(Some(ended), "GET", "/me", None).await.problem(), (401, 3200));
+        }
+        assert_eq!(process.v2(Some(&mine), "GET", "/me", None).await.status, 200);
+    }
+    let log = it.v2(
+        None,
+        "GET",
+        "/log?action=session_delete&status=0&fields=admin_name,object_name,before,after",
+        None,
+    );
+    let log = log.await;
+    assert_eq!(log.items().len(), 2, "{log:?}");
+    let row = &log.items()[0];
+    assert_eq!((&row["admin_name"], &row["object_name"]), (&json!("admin"), &json!("bob")));
+    assert!(
+        row["before"].as_str().unwrap().contains(r#""address":"local""#) && row["after"].is_null(),
+        "{row}"
+    );
+    other.stop().await;
+    it.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_end_with_their_administrator_and_a_blocked_tenant() {
+    let it = Installation::start("sessionends").await;
+    it.qa4(&["admin", "new", &format!("name=bob,password='{PASSWORD}',tenant=default")]).await.unwrap();
+    let (admin, bob) = (it.log_in("admin", "default").await, it.log_in("bob", "default").await);
+    let me = async |sid: &str| it.v2(Some(sid), "GET", "/me", None).await;
+    let lasting = json!({"name": "t", "expiration": "2040-01-01"});
+    let made = it.v2(Some(&bob), "POST", "/tokens", Some(lasting)).await;
+    let token = made.body["token"].as_str().unwrap();
+
+    // On the command line they are called by their administrator.
+    let listed = it.qa4(&["session", "get"]).await.unwrap();
+    assert!(listed.contains("| bob ") && listed.contains("| admin "), "{listed}");
+    // All but the one that asks.
+    it.qa4_as("admin", "default", &["session", "admin=admin, current=0", "del"]).await.unwrap();
+    assert_eq!((me(&admin).await.status, me(&bob).await.status), (401, 200));
+    let own =
+        it.qa4_as("admin", "default", &["session", "admin", "get", "current", "-o", "csv"]).await.unwrap();
+    assert_eq!(own, "current\n1\n");
+    let admin = it.log_in("admin", "default").await;
+
+    it.qa4(&["tenant", "default", "block"]).await.unwrap();
+    assert_eq!(me(&bob).await.problem(), (403, 3500));
+    assert_eq!(it.with_token(token, "GET", "/me", None).await.problem(), (403, 3500));
+    it.qa4(&["tenant", "default", "unblock"]).await.unwrap();
+    assert_eq!(me(&admin).await.problem(), (401, 3200), "a session that outlived the block");
+    assert_eq!(it.with_token(token, "GET", "/me", None).await.status, 200);
+
+    let bob = it.log_in("bob", "default").await;
+    assert_eq!(me(&bob).await.status, 200);
+    it.qa4(&["admin", "bob", "del"]).await.unwrap();
+    assert_eq!(me(&bob).await.problem(), (401, 3200));
+    assert_eq!(it.with_token(token, "GET", "/me", None).await.problem(), (401, 3200));
+    let client = it.database().client().await.unwrap();
+    let left = "SELECT (SELECT count(*) FROM session) + (SELECT count(*) FROM api_tokens)";
+    assert_eq!(client.query_one(left, &[]).await.unwrap().get::<_, i64>(0), 0);
     it.stop().await;
 }

@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use qvd_db::admin::select::{self, Identity, List, Paging, Scope};
+use qvd_db::admin::select::{self, Identity, List, Marks, Paging, Scope};
 use qvd_db::commands::{self, CommandRefusal, Stop};
 use qvd_db::events::Actor;
 use qvd_db::{Database, Error as DbError, Settings};
@@ -61,7 +61,7 @@ pub(super) async fn run(
             skip: 0,
             limit: None,
             paging: Paging::Counted,
-            mac_prefix: "",
+            marks: Marks::default(),
         };
         let rows = select::list(&client, &list).await.map_err(away)?.rows;
         let rows = rows.iter().map(|row| serde_json::from_str(row)).collect::<Result<Vec<_>, _>>();

@@ -37,14 +37,28 @@ const SETUP: Sql = Sql::new(
      LEFT JOIN wat_setups_by_administrators AS a ON a.administrator_id = who.admin \
      LEFT JOIN wat_setups_by_tenants AS t ON t.tenant_id = who.tenant",
 );
-const OPEN: Sql = Sql::new("open a session", "INSERT INTO session (sid, data, expires) VALUES ($1, $2, $3)");
-const FIND: Sql = Sql::new("find the session", "SELECT data, expires FROM session WHERE sid = $1");
-const EXTEND: Sql = Sql::new("extend the session", "UPDATE session SET expires = $2 WHERE sid = $1");
+const OPEN: Sql = Sql::new(
+    "open a session",
+    "INSERT INTO session (sid, administrator_id, address, user_agent, expires) \
+     VALUES ($1, $2, $3, left($4::text, 200), $5)",
+);
+const FIND: Sql = Sql::new(
+    "find the session",
+    "SELECT administrator_id, address, extract(epoch FROM opened AT TIME ZONE 'UTC')::bigint AS opened, expires, \
+     last_used < now() AT TIME ZONE 'UTC' - interval '1 minute' AS unnoticed FROM session WHERE sid = $1",
+);
+const EXTEND: Sql = Sql::new(
+    "extend the session",
+    "UPDATE session SET expires = $2, last_used = now() AT TIME ZONE 'UTC' WHERE sid = $1",
+);
 const CLOSE: Sql = Sql::new("close the session", "DELETE FROM session WHERE sid = $1");
-/// The data of a session begin with its administrator.
 const REVOKE: Sql = Sql::new(
     "end the sessions of the administrator",
-    "DELETE FROM session WHERE data LIKE '{\"administrator\":' || $1::integer || ',%' AND sid <> $2",
+    "DELETE FROM session WHERE administrator_id = $1 AND sid <> $2",
+);
+const REVOKE_TENANT: Sql = Sql::new(
+    "end the sessions of the administrators of the tenant",
+    "DELETE FROM session WHERE administrator_id IN (SELECT id FROM administrators WHERE tenant_id = $1)",
 );
 const PURGE: Sql = Sql::new("remove expired sessions", "DELETE FROM session WHERE expires < $1");
 const SCHEMA: Sql =
@@ -61,8 +75,22 @@ const VIEWS: Sql = Sql::new(
      device_type, property, qvd_object FROM operative_views_in_administrators WHERE administrator_id = $1) AS v",
 );
 
-pub(crate) const ALL: &[Sql] =
-    &[BY_LOGIN, BY_ID, REHASH, ACLS, SETUP, OPEN, FIND, EXTEND, CLOSE, REVOKE, PURGE, SCHEMA, VIEWS];
+pub(crate) const ALL: &[Sql] = &[
+    BY_LOGIN,
+    BY_ID,
+    REHASH,
+    ACLS,
+    SETUP,
+    OPEN,
+    FIND,
+    EXTEND,
+    CLOSE,
+    REVOKE,
+    REVOKE_TENANT,
+    PURGE,
+    SCHEMA,
+    VIEWS,
+];
 
 /// An administrator.
 #[derive(Clone, PartialEq, Eq)]
@@ -159,22 +187,55 @@ pub async fn views(session: &impl Session, administrator: i32, tenant: i32) -> R
     rows.iter().map(|row| VIEWS.column(row, "view")).collect()
 }
 
-/// Opens a session; `digest` stands for its id.
-pub async fn open(session: &impl Session, digest: &str, data: &str, expires: i32) -> Result<(), Error> {
-    OPEN.execute(session, &[&digest, &data, &expires]).await.map(drop)
+/// A new session.
+#[derive(Debug, Clone, Copy)]
+pub struct Opening<'a> {
+    /// Stands for its id.
+    pub digest: &'a str,
+    /// Whose it is.
+    pub administrator: i32,
+    /// From where.
+    pub address: &'a str,
+    /// By which program, as that calls itself.
+    pub user_agent: Option<&'a str>,
+    /// When it ends unless it is used, as seconds of the epoch.
+    pub expires: i32,
 }
 
-/// What a session holds, and when it expires.
-pub async fn find(session: &impl Session, digest: &str) -> Result<Option<(String, i32)>, Error> {
-    let row = FIND.query_opt(session, &[&digest]).await?;
-    row.map(|row| {
-        let data: Option<String> = FIND.column(&row, "data")?;
-        Ok((data.unwrap_or_default(), FIND.column(&row, "expires")?))
-    })
-    .transpose()
+/// Opens a session.
+pub async fn open(session: &impl Session, new: Opening<'_>) -> Result<(), Error> {
+    let Opening { digest, administrator, address, user_agent, expires } = new;
+    OPEN.execute(session, &[&digest, &administrator, &address, &user_agent, &expires]).await.map(drop)
 }
 
-/// Moves the end of a session; `false` if it is not there any more.
+/// A session that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Whose it is.
+    pub administrator: i32,
+    /// From where it was opened.
+    pub address: String,
+    /// When it was opened, as seconds of the epoch.
+    pub opened: i64,
+    /// When it ends unless it is used, as seconds of the epoch.
+    pub expires: i32,
+    /// Whether its last use was written a while ago.
+    pub unnoticed: bool,
+}
+
+/// The session that a digest stands for.
+pub async fn find(session: &impl Session, digest: &str) -> Result<Option<Found>, Error> {
+    let Some(row) = FIND.query_opt(session, &[&digest]).await? else { return Ok(None) };
+    Ok(Some(Found {
+        administrator: FIND.column(&row, "administrator_id")?,
+        address: FIND.column(&row, "address")?,
+        opened: FIND.column(&row, "opened")?,
+        expires: FIND.column(&row, "expires")?,
+        unnoticed: FIND.column(&row, "unnoticed")?,
+    }))
+}
+
+/// Notes that a session is used now, and moves its end; `false` if it is not there any more.
 pub async fn extend(session: &impl Session, digest: &str, expires: i32) -> Result<bool, Error> {
     Ok(EXTEND.execute(session, &[&digest, &expires]).await? > 0)
 }
@@ -187,6 +248,11 @@ pub async fn close(session: &impl Session, digest: &str) -> Result<(), Error> {
 /// Ends the sessions of an administrator, but not the one of this digest.
 pub async fn revoke(session: &impl Session, administrator: i32, except: &str) -> Result<(), Error> {
     REVOKE.execute(session, &[&administrator, &except]).await.map(drop)
+}
+
+/// Ends the sessions of all administrators of a tenant.
+pub async fn revoke_tenant(session: &impl Session, tenant: i32) -> Result<(), Error> {
+    REVOKE_TENANT.execute(session, &[&tenant]).await.map(drop)
 }
 
 /// Removes what expired before `now`.

@@ -4,7 +4,9 @@ use qvd_model::action::{Entity, Kind, Object, entity};
 use qvd_model::filter::{Filter, Operand, Operator, Scalar, Test};
 
 use super::Statement;
-use super::relation::{MAC_PREFIX, OWN, Relation, VISIBLE_PROPERTY, relation, shown};
+use super::relation::{
+    LONGEST_SESSION, MAC_PREFIX, OWN, OWN_SESSION, Relation, VISIBLE_PROPERTY, relation, shown,
+};
 use crate::{Error, Session};
 
 /// A list to be made. Names of fields are proper ones, values are canonical; both were checked before.
@@ -30,8 +32,19 @@ pub struct List<'a> {
     pub limit: Option<i64>,
     /// How pages follow each other.
     pub paging: Paging<'a>,
+    /// What is no column of a table.
+    pub marks: Marks<'a>,
+}
+
+/// Values from outside the database that stand in rows.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Marks<'a> {
     /// First half of the hardware addresses of VMs.
     pub mac_prefix: &'a str,
+    /// The digest of the session that asks.
+    pub own_session: &'a str,
+    /// How many seconds a session lives at most.
+    pub longest_session: i64,
 }
 
 /// How the pages of a list follow each other.
@@ -242,9 +255,13 @@ fn behind(statement: &mut Statement, order: &[Rank], row: &[Option<String>]) -> 
 
 /// Puts configured values in place of their marks.
 fn fill_in(statement: &mut Statement, list: &List<'_>) {
-    if statement.text.contains(MAC_PREFIX) {
-        let bound = statement.bind(Kind::Text(0), Some(list.mac_prefix));
-        statement.text = statement.text.replace(MAC_PREFIX, &bound);
+    let Marks { mac_prefix, own_session, longest_session } = list.marks;
+    let longest = longest_session.to_string();
+    for (mark, value) in [(MAC_PREFIX, mac_prefix), (OWN_SESSION, own_session), (LONGEST_SESSION, &longest)] {
+        if statement.text.contains(mark) {
+            let bound = statement.bind(Kind::Text(0), Some(value));
+            statement.text = statement.text.replace(mark, &bound);
+        }
     }
     if statement.text.contains(VISIBLE_PROPERTY) {
         let visible = visible_property(statement, list.scope);

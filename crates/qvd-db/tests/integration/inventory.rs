@@ -32,7 +32,7 @@ const CORRECTED: [(&str, &str, &str); 2] = [
 ];
 
 /// Relations that only we have.
-const OWN: [&str; 11] = [
+const OWN: [&str; 12] = [
     "table events",
     "table login_failures",
     "table migrations",
@@ -44,6 +44,7 @@ const OWN: [&str; 11] = [
     "sequence changes_id_seq",
     "table changes_forgotten",
     "table api_repeats",
+    "sequence session_id_seq",
 ];
 
 /// Columns at the end of documented tables that only we have.
@@ -52,7 +53,7 @@ const CREATION: [&str; 3] = [
     "column creation_admin_id integer",
     "column creation_admin_name varchar(80)",
 ];
-const ADDED: [(&str, &[&str]); 17] = [
+const ADDED: [(&str, &[&str]); 18] = [
     ("table users", &CREATION),
     ("table vms", &CREATION),
     ("table hosts", &CREATION),
@@ -95,6 +96,20 @@ const ADDED: [(&str, &[&str]); 17] = [
     ("table users", &["trigger user_tickets_trigger update of password blocked user_tickets_end"]),
     ("table tenants", &["trigger tenant_tickets_trigger update of blocked tenant_tickets_end"]),
     ("table ssl_configs", &["trigger ssl_config_trigger insert or update or delete ssl_config_notify"]),
+    (
+        "table session",
+        &[
+            "column id serial",
+            "column administrator_id integer!",
+            "column address text!",
+            "column user_agent varchar(200)",
+            "column opened timestamp! = (now() AT TIME ZONE 'UTC",
+            "column last_used timestamp! = (now() AT TIME ZONE 'UTC",
+            "unique id",
+            "index administrator_id",
+            "foreign administrator_id -> administrators.id delete cascade not deferrable",
+        ],
+    ),
     ("table dis", &["column format text", "column unpacked_size bigint", "column remarks text"]),
 ];
 

@@ -1,6 +1,6 @@
 //! Lists of the administration plane with 10,000 VMs: what each reads.
 
-use qvd_db::admin::select::{self, List, Paging, Scope};
+use qvd_db::admin::select::{self, List, Marks, Paging, Scope};
 use qvd_model::action::{ACTIONS, Object, Show, Verb, entity};
 use qvd_model::filter::Filter;
 
@@ -64,7 +64,7 @@ async fn the_first_page_of_each_list_is_read_by_an_index() {
                 skip: 0,
                 limit: Some(25),
                 paging: Paging::Counted,
-                mac_prefix: "54:52:00",
+                marks: Marks { mac_prefix: "54:52:00", ..Marks::default() },
             };
             check_plan(&client, action.name, &list).await;
             let rows = select::list(&client, &list).await.unwrap();

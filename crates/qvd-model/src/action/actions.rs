@@ -151,6 +151,8 @@ pub const ACTIONS: &[Action] = &[
     action("token_get_list", List, Object::Token, &[]),
     action("token_create", Create, Object::Token, &[]),
     action("token_delete", Delete, Object::Token, &[]),
+    action("session_get_list", List, Object::Session, &[]),
+    action("session_delete", Delete, Object::Session, &[]),
     action("event_get_list", List, Object::Event, &["*.see-main."]),
     action("role_get_list", List, Object::Role, &["role.see-main."]),
     action("role_create", Create, Object::Role, &["role.create.*"]),

@@ -79,6 +79,8 @@ words! {
         Event = "event",
         /// A token by which a program of an administrator is known.
         Token = "token",
+        /// A session of an administrator.
+        Session = "session",
         /// A role: a bundle of ACLs.
         Role = "role",
         /// An ACL as an administrator has it, by default the one who asks.
@@ -269,6 +271,7 @@ pub const fn entity(object: Object) -> &'static Entity {
         Object::Config => &entities::CONFIG,
         Object::Event => &entities::EVENT,
         Object::Token => &tokens::TOKEN,
+        Object::Session => &tokens::SESSION,
         Object::Role => &roles::ROLE,
         Object::Acl => &roles::ACL,
         Object::AdministratorAcl => &roles::ADMINISTRATOR_ACL,

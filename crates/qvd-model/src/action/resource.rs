@@ -222,6 +222,7 @@ impl Object {
             Self::Config => "config",
             Self::Event => "events",
             Self::Token => "tokens",
+            Self::Session => "sessions",
             Self::Role => "roles",
             Self::Acl => "acls",
             Self::AdministratorAcl => "administrator-acls",

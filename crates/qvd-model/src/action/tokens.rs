@@ -1,4 +1,4 @@
-//! Tokens of programs.
+//! What an administrator is known by: tokens of programs, and sessions.
 
 use super::entities::{TENANT_ID, TENANT_NAME, field, id};
 use super::{Entity, Kind, Object, Tenancy};
@@ -35,4 +35,28 @@ pub(super) const TOKEN: Entity = Entity {
     key: "name",
     selectors: &[],
     columns: &["id", "admin", "name", "read_only", "scope", "expiration", "last_used"],
+};
+
+pub(super) const SESSION: Entity = Entity {
+    object: Object::Session,
+    fields: &[
+        id(),
+        field("admin_id", Kind::Int, "number of its administrator"),
+        field("admin_name", Kind::Text(64), "its administrator"),
+        field("opened", Kind::Moment, "when its administrator logged in"),
+        field("last_used", Kind::Moment, "when it was used last, to a minute"),
+        field("address", Kind::Text(64), "from where it was opened"),
+        field("user_agent", Kind::Text(200), "by which program, as that calls itself"),
+        field("expires", Kind::Moment, "when it ends unless it is used"),
+        field("ends", Kind::Moment, "when it ends whatever happens"),
+        field("current", Kind::Switch, "it is the one that asks"),
+        TENANT_ID,
+        TENANT_NAME,
+    ],
+    aliases: &[("admin", "admin_name"), ("tenant", "tenant_name"), ("since", "opened"), ("ip", "address")],
+    nested: &[],
+    tenancy: Tenancy::Inherited,
+    key: "admin_name",
+    selectors: &[],
+    columns: &["id", "admin", "opened", "last_used", "address", "user_agent", "expires", "current"],
 };

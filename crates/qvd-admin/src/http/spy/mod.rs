@@ -17,6 +17,7 @@ use qvd_db::events::{self, Event};
 use qvd_model::action::{Object, Status};
 use qvd_model::event::ObjectKind;
 use qvd_model::filter::Filter;
+use qvd_model::notify;
 use qvd_wire::rfb::ViewOnly;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -30,7 +31,7 @@ use crate::refusal::{Doing, Refusal};
 use crate::session::{self, Known};
 use target::{Link, Target};
 
-/// How often it is seen whether the administrator still may.
+/// How often it is seen whether the administrator still may, beside being told.
 const CHECK: Duration = Duration::from_secs(60);
 /// What a viewer may send at once.
 const MAX_MESSAGE: usize = 1 << 20;
@@ -176,7 +177,9 @@ impl Watch {
     /// Carries bytes until somebody ends it; why it ended.
     async fn carry(&mut self, socket: &mut WebSocket) -> &'static str {
         let mut chunk = vec![0; CHUNK];
-        let mut check = Instant::now() + CHECK;
+        let mut access = self.app.listener.subscribe(notify::ACCESS_CHANGED);
+        // The user may have been asked for long.
+        let mut check = Instant::now();
         let first = std::mem::take(&mut self.link.first);
         if !first.is_empty() && self.show(socket, &first).await.is_err() {
             return "the viewer left";
@@ -184,6 +187,7 @@ impl Watch {
         loop {
             tokio::select! {
                 () = self.app.tasks.stopping() => return "stopped",
+                () = access.rung() => check = Instant::now(),
                 () = sleep_until(check) => {
                     check = Instant::now() + CHECK;
                     if !self.still_may().await {

@@ -34,6 +34,12 @@ pub(crate) struct Relation {
 /// Stands for the configured first half of hardware addresses.
 pub(crate) const MAC_PREFIX: &str = "{mac_prefix}";
 
+/// Stands for the digest of the session that asks.
+pub(crate) const OWN_SESSION: &str = "{own_session}";
+
+/// Stands for the seconds that a session lives at most.
+pub(crate) const LONGEST_SESSION: &str = "{longest_session}";
+
 /// Stands, before a column with a tenant, for the condition that it is in scope: hosts belong to nobody, but the VMs
 /// on them do.
 pub(crate) const OWN: &str = "{own}";
@@ -104,6 +110,7 @@ pub(crate) const fn relation(object: Object) -> Option<&'static Relation> {
         Object::Role => Some(&tenancy::ROLE),
         Object::Log => Some(&log::LOG),
         Object::Token => Some(&tenancy::TOKEN),
+        Object::Session => Some(&tenancy::SESSION),
         Object::TenantView => Some(&views::TENANT_VIEW),
         Object::Config
         | Object::Certificate

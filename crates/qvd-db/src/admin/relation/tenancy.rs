@@ -239,3 +239,42 @@ pub(super) const TOKEN: Relation = Relation {
         belongings: &[],
     }),
 };
+
+pub(super) const SESSION: Relation = Relation {
+    from: "session JOIN administrators ON administrators.id = session.administrator_id",
+    joins: &[("tenants", "JOIN tenants ON tenants.id = administrators.tenant_id")],
+    fields: &[
+        ("id", "session.id"),
+        ("admin_id", "session.administrator_id"),
+        ("admin_name", "administrators.name"),
+        ("opened", "session.opened"),
+        ("last_used", "session.last_used"),
+        ("address", "session.address"),
+        ("user_agent", "session.user_agent"),
+        ("expires", "to_timestamp(session.expires) AT TIME ZONE 'UTC'"),
+        ("ends", "session.opened + {longest_session}::bigint * interval '1 second'"),
+        ("current", "session.sid = {own_session}"),
+        ("tenant_id", "administrators.tenant_id"),
+        ("tenant_name", "tenants.name"),
+    ],
+    sets: &[],
+    tenant: Some("administrators.tenant_id"),
+    shared: false,
+    hidden: Some("session.expires >= extract(epoch FROM now())"),
+    storage: Some(Storage {
+        table: "session",
+        columns: &[
+            ("admin_id", "administrator_id"),
+            ("address", "address"),
+            ("user_agent", "user_agent"),
+            ("opened", "opened"),
+        ],
+        side: None,
+        side_columns: &[],
+        constants: &[],
+        created: false,
+        companions: &[],
+        guards: &[],
+        belongings: &[],
+    }),
+};
