@@ -6,8 +6,8 @@
 use qvd_auth::normalize;
 use qvd_db::admin::select::Scope;
 use qvd_model::action::{
-    Access, Action, Change, Entity, Field, Kind, Nested, Object, PROPERTY_VALUE, Show, Status, Tenancy, Verb,
-    entity, typed,
+    Access, Action, Change, Entity, Field, Kind, Nested, Object, Order, PROPERTY_VALUE, Show, Status, Tenancy,
+    Verb, entity, typed,
 };
 use qvd_model::filter::{Filter, json};
 use serde_json::Value;
@@ -239,6 +239,9 @@ fn arguments(
     rules: &Rules,
     keys: &[String],
 ) -> Result<Arguments, Refusal> {
+    if let Verb::Execute(order) = action.verb {
+        return of_order(envelope, order, entity);
+    }
     let creates = matches!(action.verb, Verb::Create | Verb::CreateOrUpdate);
     let updates = matches!(action.verb, Verb::Update);
     if !creates && !updates {
@@ -303,6 +306,27 @@ fn arguments(
         values.push((field, Some(caller.tenant.to_string())));
     }
     Ok(Arguments { values, named, nested, properties })
+}
+
+/// What has to come with an order. Old clients send arguments with those that take none.
+fn of_order(envelope: &Envelope, order: Order, entity: &'static Entity) -> Result<Arguments, Refusal> {
+    let mut arguments = Arguments::default();
+    let taken: Vec<_> = entity.fields.iter().filter(|field| field.orders.contains(&order)).collect();
+    if taken.is_empty() {
+        return Ok(arguments);
+    }
+    if let Some(name) = envelope.arguments.keys().find(|name| taken.iter().all(|field| field.name != *name)) {
+        return Err(Refusal::about(Status::UnknownArgument, name.as_str()));
+    }
+    for field in taken {
+        let missing = || Refusal::about(Status::MissingArgument, field.name);
+        let given = envelope.arguments.get(field.name).ok_or_else(missing)?;
+        let text = scalar(field, given)?.ok_or_else(missing)?;
+        // The value may be a secret that was nearly right.
+        let wrong = |_| Refusal::about(Status::WrongArgumentValue, field.name).because(field.kind.describe());
+        arguments.values.push((field, Some(field.kind.canonical(&text).map_err(wrong)?)));
+    }
+    Ok(arguments)
 }
 
 /// The ACLs of changing custom properties of these objects.

@@ -135,7 +135,7 @@ impl Circumstances {
 
 const fn log_object(object: Object) -> &'static str {
     match object {
-        Object::OwnAdministrator => Object::Administrator.as_str(),
+        Object::OwnAdministrator | Object::SecondFactor => Object::Administrator.as_str(),
         Object::OwnTenant => Object::Tenant.as_str(),
         Object::UserState => Object::User.as_str(),
         Object::HostState => Object::Host.as_str(),
@@ -158,7 +158,9 @@ pub(crate) const fn event_kind(object: Object) -> Option<ObjectKind> {
         Object::Osf => Some(ObjectKind::Osf),
         Object::Di => Some(ObjectKind::Di),
         Object::Tenant | Object::OwnTenant | Object::ConsoleSetup => Some(ObjectKind::Tenant),
-        Object::Administrator | Object::OwnAdministrator => Some(ObjectKind::Administrator),
+        Object::Administrator | Object::OwnAdministrator | Object::SecondFactor => {
+            Some(ObjectKind::Administrator)
+        }
         Object::Config | Object::Certificate => Some(ObjectKind::Config),
         Object::Role => Some(ObjectKind::Role),
         Object::Tag

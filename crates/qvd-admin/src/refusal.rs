@@ -1,5 +1,7 @@
 //! Why a request was not carried out, as the API says it (`spec/api.md` 6).
 
+use std::time::Duration;
+
 use qvd_db::Conflict;
 use qvd_model::action::Status;
 use serde_json::{Value, json};
@@ -17,6 +19,8 @@ pub enum Refusal {
         object: Option<String>,
         /// What else helps.
         info: String,
+        /// When it is worth trying again.
+        wait: Option<Duration>,
     },
     /// The database refused, or does not answer.
     #[error(transparent)]
@@ -40,19 +44,28 @@ pub(crate) enum Doing {
 impl Refusal {
     /// A case without more to say.
     pub(crate) fn new(status: Status) -> Self {
-        Self::Known { status, object: None, info: String::new() }
+        Self::Known { status, object: None, info: String::new(), wait: None }
+    }
+
+    /// Too many failed logins: so long nobody is listened to.
+    pub(crate) fn too_early(wait: Duration) -> Self {
+        let wait = Duration::from_secs(wait.as_secs().max(1));
+        let info = format!("wait {} seconds", wait.as_secs());
+        Self::Known { status: Status::TooManyAttempts, object: None, info, wait: Some(wait) }
     }
 
     /// A case about something.
     pub(crate) fn about(status: Status, object: impl Into<String>) -> Self {
-        Self::Known { status, object: Some(object.into()), info: String::new() }
+        Self::Known { status, object: Some(object.into()), info: String::new(), wait: None }
     }
 
     /// Adds what else helps.
     #[must_use]
     pub(crate) fn because(self, info: impl Into<String>) -> Self {
         match self {
-            Self::Known { status, object, .. } => Self::Known { status, object, info: info.into() },
+            Self::Known { status, object, wait, .. } => {
+                Self::Known { status, object, info: info.into(), wait }
+            }
             other => other,
         }
     }
@@ -91,7 +104,7 @@ impl Refusal {
         match known {
             Some((status, constraint)) if status != Status::Internal => {
                 let object = constraint.as_deref().and_then(field_of);
-                Self::Known { status, object: object.map(str::to_owned), info: String::new() }
+                Self::Known { status, object: object.map(str::to_owned), info: String::new(), wait: None }
             }
             _ => {
                 let reference = format!("{:08x}", rand::random::<u32>());
@@ -110,6 +123,15 @@ impl Refusal {
         }
     }
 
+    /// After how many seconds it is worth trying again, if that is known.
+    pub(crate) fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::Known { wait: Some(wait), .. } => Some(wait.as_secs()),
+            _ if self.status() == Status::DatabaseAway => Some(1),
+            _ => None,
+        }
+    }
+
     /// What it is about, and what else helps.
     pub(crate) fn particulars(&self) -> (Option<&str>, &str) {
         match self {
@@ -121,7 +143,9 @@ impl Refusal {
     /// The members of the answer.
     pub(crate) fn members(&self) -> Value {
         let (message, info) = match self {
-            Self::Known { status, object, info } => (sentence(*status, object.as_deref(), ""), info.as_str()),
+            Self::Known { status, object, info, .. } => {
+                (sentence(*status, object.as_deref(), ""), info.as_str())
+            }
             Self::Database(_) | Self::Race(_) => (self.status().message().to_owned(), ""),
         };
         json!({"status": self.status().code(), "message": message, "additional_info": info})

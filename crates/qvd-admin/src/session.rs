@@ -107,10 +107,7 @@ async fn log_in(
     let account = format!("administrator {}@{}", spelling(login), spelling(tenant.unwrap_or_default()));
     let attempt = match app.attempts.enter(peer.address(), Some(&account)).await? {
         Admission::Admitted(attempt) => attempt,
-        Admission::Refused(wait) => {
-            let seconds = wait.as_secs().max(1);
-            return Err(Refusal::new(Status::TooManyAttempts).because(format!("wait {seconds} seconds")));
-        }
+        Admission::Refused(wait) => return Err(Refusal::too_early(wait)),
     };
     let outcome = authenticate(app, login, tenant, password, envelope.code.as_deref()).await;
     match &outcome {
@@ -216,7 +213,9 @@ async fn check_code(app: &App, administrator: i32, given: Given<'_>) -> Result<(
     match (second_factor::is_in_force(app, administrator).await?, given) {
         (true, Given::Nothing) => Err(Refusal::new(Status::SecondFactorNeeded)),
         (true, Given::Apart(Some(code)) | Given::Behind(code)) => {
-            if second_factor::takes(app, administrator, &code).await? { Ok(()) } else { Err(refused) }
+            let client = app.database.client().await?;
+            let taken = second_factor::takes(app.database.vault(), &client, administrator, &code).await?;
+            if taken { Ok(()) } else { Err(refused) }
         }
         // A password with a code too many is a wrong one.
         (true, Given::Apart(None)) | (false, Given::Behind(_)) => Err(refused),

@@ -2,7 +2,7 @@
 
 use qvd_auth::token_digest;
 use qvd_db::admin::{identity, tokens};
-use qvd_model::action::{Kind, Object, Status, acl_matches};
+use qvd_model::action::{Kind, Object, Order, Status, Verb, acl_matches};
 
 use crate::app::App;
 use crate::caller::Caller;
@@ -82,6 +82,12 @@ impl Token {
         }
         if action.acls.is_empty() && self.limited {
             return refused("the token is limited to ACLs, and none is for this");
+        }
+        if matches!(
+            action.verb,
+            Verb::Execute(Order::Begin | Order::Confirm | Order::End | Order::ResetSecondFactor)
+        ) {
+            return refused("tokens change no second factor");
         }
         let logins = matches!(action.object, Object::Administrator | Object::OwnAdministrator);
         // Whoever sets a password can log in.

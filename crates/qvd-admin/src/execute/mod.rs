@@ -13,6 +13,7 @@ mod order;
 pub(crate) mod precondition;
 mod properties;
 mod roles;
+mod second_factor;
 mod setup;
 mod statistics;
 mod tokens;
@@ -22,7 +23,7 @@ mod views;
 use std::sync::Arc;
 
 use qvd_db::admin::select::Identity;
-use qvd_model::action::{Inquiry, Object, Status, Verb};
+use qvd_model::action::{Inquiry, Object, Order, Status, Verb};
 use qvd_model::filter::Filter;
 use serde_json::{Map, Value, json};
 
@@ -84,6 +85,7 @@ pub(crate) async fn execute(app: &App, request: Arc<Request>) -> Result<Reply, R
         (Verb::Inquire(Inquiry::AclCounts), _) => acls::counts(app, &request).await,
         (Verb::Inquire(Inquiry::LogSources), _) => log::sources(app, &request).await,
         (Verb::Inquire(Inquiry::Statistics), _) => statistics::statistics(app, &request).await,
+        (Verb::Inquire(Inquiry::SecondFactor), _) => second_factor::see(app, &request).await,
         (Verb::List, Object::Config) => config::list(app, &request).await,
         (Verb::List, Object::Acl | Object::AdministratorAcl | Object::RoleAcl) => {
             acls::list(app, &request).await
@@ -100,6 +102,10 @@ pub(crate) async fn execute(app: &App, request: Arc<Request>) -> Result<Reply, R
         (Verb::Create, _) => create::create(app, request.clone()).await,
         (Verb::Update, _) => update::update(app, request.clone()).await,
         (Verb::Delete, _) => delete::delete(app, request.clone()).await,
+        (Verb::Execute(Order::ResetSecondFactor), _) => second_factor::reset(app, request.clone()).await,
+        (Verb::Execute(order), Object::SecondFactor) => {
+            second_factor::order(app, request.clone(), order).await
+        }
         (Verb::Execute(order), _) => order::order(app, request.clone(), order).await,
     };
     let outcome = outcome.map_err(|refusal| refusal.while_doing(doing));

@@ -63,6 +63,9 @@ async fn give_in(
             Stop::Underway => return not_stoppable("stopping"),
         },
         Order::Disconnect => commands::disconnect_in(tx, &actor, vm).await.map_err(not_given)?,
+        Order::Begin | Order::Confirm | Order::End | Order::ResetSecondFactor => {
+            return Err(Refusal::new(Status::Internal).because("this is no order to VMs"));
+        }
     }
     let change = Change::between(before, state_of(tx, Object::Vm, object.id).await?);
     request.circumstances.done(tx, object, &change).await

@@ -21,6 +21,8 @@ pub(super) struct Answer {
     pub(super) text: String,
     /// The database did not answer.
     pub(super) away: bool,
+    /// After how many seconds it is worth trying again.
+    pub(super) retry_after: Option<u64>,
     pub(super) session: Option<SessionCookie>,
 }
 
@@ -36,6 +38,9 @@ pub(super) fn respond(outcome: Outcome) -> Response {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if let Some(seconds) = answer.retry_after {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
     if let Some(session) = answer.session {
         keep(&mut response, &session);
     }

@@ -310,15 +310,33 @@ async fn log_out(State(app): State<Arc<App>>, request: HttpRequest) -> Response 
     answer::without_cookie(answer::respond(outcome.await))
 }
 
+/// The actions of second factors with their own envelope: `code` and `id` beside the action, the answer at top level.
 async fn second_factor(State(app): State<Arc<App>>, request: HttpRequest) -> Response {
     let outcome = async {
-        let call = read(request).await?;
-        let known = session::recognize(&app, &call.envelope, call.cookie.as_deref(), &call.origin).await?;
-        let cookie = known.session.map(|(sid, life)| SessionCookie { sid, life });
-        let digest = cookie.as_ref().map(|c| qvd_auth::token_digest(c.sid.as_bytes())).unwrap_or_default();
-        let reply =
-            crate::second_factor::serve(&app, &call.envelope, &known.caller, &call.origin, &digest).await?;
-        Ok((reply, cookie))
+        let mut call = read(request).await?;
+        let envelope = &mut call.envelope;
+        let name = envelope.action.clone().ok_or_else(|| Refusal::new(Status::NoAction))?;
+        let action = action::action(&name).filter(|action| action.name.starts_with("second_factor_"));
+        let action = action.ok_or_else(|| Refusal::about(Status::UnknownAction, name))?;
+        if let Some(code) = &envelope.code {
+            envelope.arguments.insert("code".to_owned(), json!(code));
+        }
+        if let Some(id) = envelope.id {
+            envelope.filters = json!({ "id": id });
+        }
+        let (request, session) = admit(&app, &call, Some(action)).await?;
+        let reply = match execute::execute(&app, request).await? {
+            Reply::Rows { rows, .. } => {
+                let row = rows.first().map(String::as_str).unwrap_or("{}");
+                Reply::Members(serde_json::from_str(row).map_err(internal)?)
+            }
+            Reply::Partial(mut failures) => match failures.pop() {
+                Some((_, refusal)) => return Err(refusal),
+                None => Reply::Partial(failures),
+            },
+            reply => reply,
+        };
+        Ok((reply, session))
     };
     answer::respond(outcome.await)
 }
@@ -329,10 +347,13 @@ impl Answer {
     /// The answer to an outcome.
     fn of(outcome: Outcome) -> Self {
         match outcome {
-            Ok((reply, session)) => Self { text: answer::text(&reply), away: false, session },
+            Ok((reply, session)) => {
+                Self { text: answer::text(&reply), away: false, retry_after: None, session }
+            }
             Err(refusal) => Self {
                 text: refusal.members().to_string(),
                 away: refusal.status() == Status::DatabaseAway,
+                retry_after: refusal.retry_after(),
                 session: None,
             },
         }

@@ -125,7 +125,9 @@ impl Placed {
 /// The part has a name of its own; people know the file by another.
 fn renamed(refusal: Refusal, name: &str) -> Refusal {
     match refusal {
-        Refusal::Known { status, info, .. } => Refusal::Known { status, object: Some(name.to_owned()), info },
+        Refusal::Known { status, info, wait, .. } => {
+            Refusal::Known { status, object: Some(name.to_owned()), info, wait }
+        }
         other => other,
     }
 }

@@ -3,6 +3,7 @@
 use qvd_model::action::{ACTIONS, Action, Object, Order, Verb, action, action_for};
 use serde_json::{Value, json};
 
+use crate::second_factor::code_at;
 use crate::{Installation, PASSWORD, image_file};
 
 const MASK: &str = "**********";
@@ -117,6 +118,29 @@ impl Bench {
             (Verb::Delete, Object::TenantView) => request["filters"] = json!({"qvd_object": "vm"}),
             (Verb::Delete, Object::AdministratorView) => request["filters"] = json!({"qvd_object": "vm"}),
             (Verb::Delete, object) => request["filters"] = json!({"id": self.make(object).await}),
+            // These follow each other.
+            (Verb::Execute(Order::Begin), _) => {}
+            (Verb::Execute(Order::Confirm), _) => {
+                self.it.sql("DELETE FROM second_factors").await;
+                let begun = self.call(&json!({"action": "second_factor_begin"})).await;
+                let code = code_at(begun["rows"][0]["secret"].as_str().unwrap(), 0);
+                request["arguments"] = json!({ "code": code });
+            }
+            (Verb::Execute(Order::End), _) => {
+                // The code that confirmed it was taken.
+                let secret = self.call(&json!({"action": "second_factor_begin"})).await;
+                assert_eq!(secret["status"], 7200, "there is none in force: {secret}");
+                let (code, digest) = qvd_auth::recovery_codes().swap_remove(0);
+                self.it.sql(&format!("UPDATE second_factors SET recovery = '{{{digest}}}'")).await;
+                request["arguments"] = json!({"code": code.as_str()});
+            }
+            (Verb::Execute(Order::ResetSecondFactor), _) => {
+                let id = self.make(Object::Administrator).await;
+                let factor =
+                    format!("INSERT INTO second_factors (administrator_id, secret) VALUES ({id}, '')");
+                self.it.sql(&factor).await;
+                request["filters"] = json!({ "id": id });
+            }
             (Verb::Execute(order), _) => {
                 let vm = self.make(Object::Vm).await;
                 let state = match order {
@@ -125,6 +149,7 @@ impl Bench {
                     Order::Disconnect => {
                         "vm_state = 'running', host_id = 1, l7r_host_id = 1, user_state = 'connected'"
                     }
+                    other => panic!("{other:?} is no order to VMs"),
                 };
                 let osf = format!("(SELECT osf_id FROM vms WHERE id = {vm})");
                 self.it

@@ -191,7 +191,7 @@ async fn sessions_that_cannot_be_kept_or_closed() {
     let login = it.post_as("admin", "default", json!({"action": "current_admin_setup"})).await;
     let sid = &login["sid"];
     it.sql(
-        "UPDATE session SET expires = expires - 1000; \
+        "UPDATE session SET last_used = last_used - interval '1 hour'; \
          CREATE RULE kept AS ON UPDATE TO session DO INSTEAD NOTHING",
     )
     .await;
@@ -226,6 +226,12 @@ async fn many_guesses_at_once_are_refused() {
             let same = json!({"login": "admin", "tenant": "default", "password": "wrong"});
             let same = it.v2(None, "POST", "/session", Some(same)).await;
             assert_eq!(same.problem(), (429, 9005));
+            let old = it.ask("POST", "/api", &[], wrong.to_string().as_bytes()).await;
+            assert_eq!((old.status, &old.body["status"]), (200, &json!(9005)));
+            for refused in [same, old] {
+                let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+                assert!((1..=120).contains(&wait), "{refused:?}");
+            }
             break;
         }
         assert_eq!(answer["status"], 3200, "{answer}");

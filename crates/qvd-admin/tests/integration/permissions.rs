@@ -319,11 +319,12 @@ async fn foreign_numbers_are_like_those_that_nobody_has() {
     it.stop().await;
 }
 
-/// Which of the ids belong to somebody else: first OSF, user and VM are those of the other tenant.
+/// Which of the ids belong to somebody else: first OSF, user, VM and session are those of the other tenant.
 fn foreign(object: Object, id: i32) -> bool {
     match object {
         Object::Osf | Object::User => id != 10_001,
         Object::Administrator => id != 2,
+        Object::Session => id != 10_001,
         _ => true,
     }
 }

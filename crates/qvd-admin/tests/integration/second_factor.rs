@@ -8,7 +8,7 @@ use totp_rs::{Builder, Secret};
 use crate::{Installation, PASSWORD, code};
 
 /// The code of a secret, so many steps from now.
-fn code_at(secret: &str, steps: i64) -> String {
+pub fn code_at(secret: &str, steps: i64) -> String {
     let totp = Builder::new().with_secret(Secret::try_from_base32(secret).unwrap()).build().unwrap();
     let time = OffsetDateTime::now_utc().unix_timestamp() + 30 * steps;
     totp.generate(u64::try_from(time).unwrap()).to_string()
@@ -150,5 +150,117 @@ async fn qa4_sends_a_code_and_root_takes_a_lost_factor_away() {
     assert_eq!(told, "logins of admin need no code any more\n");
     assert!(log_in(&it, PASSWORD, None).await["sid"].is_string());
     assert_eq!(code(it.qa4(&["totp", "reset", "admin"]).await), 1300);
+    it.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn resources_have_second_factors_too() {
+    let it = Installation::start("factorv2").await;
+    let sid = it.log_in("admin", "default").await;
+    let ask = async |method: &str, path: &str, body: Option<Value>| {
+        it.v2(Some(&sid), method, &format!("/me/second-factor{path}"), body).await
+    };
+    let none = json!({"confirmed": 0, "recovery_codes_left": 0});
+    assert_eq!(ask("GET", "", None).await.body, none);
+    assert_eq!(ask("POST", "/confirm", Some(json!({"code": "123456"}))).await.problem(), (404, 1300));
+    assert_eq!(ask("POST", "/end", Some(json!({"code": "123456"}))).await.problem(), (404, 1300));
+    let begun = ask("POST", "/begin", None).await;
+    assert_eq!(begun.status, 200, "{begun:?}");
+    let secret = begun.body["secret"].as_str().unwrap().to_owned();
+    for (body, problem) in [
+        (json!({}), (400, 6240)),
+        (json!({"code": null}), (400, 6240)),
+        (json!({"code": "12"}), (422, 6330)),
+        (json!({"code": [1]}), (422, 6330)),
+        (json!({"code": "123456", "x": 1}), (400, 6230)),
+    ] {
+        assert_eq!(ask("POST", "/confirm", Some(body.clone())).await.problem(), problem, "{body}");
+    }
+    let confirmed = ask("POST", "/confirm", Some(json!({"code": code_at(&secret, 0)}))).await;
+    let codes = confirmed.body["recovery_codes"].as_array().unwrap_or_else(|| panic!("{confirmed:?}"));
+    assert_eq!(codes.len(), 10);
+    assert_eq!(ask("POST", "/begin", None).await.problem(), (409, 7200));
+
+    let open = async |code: Option<&Value>| {
+        let mut who = json!({"login": "admin", "tenant": "default", "password": PASSWORD});
+        if let Some(code) = code {
+            who["code"] = code.clone();
+        }
+        it.v2(None, "POST", "/session", Some(who)).await
+    };
+    assert_eq!(open(None).await.problem(), (401, 9009));
+    assert_eq!(open(Some(&json!("000000"))).await.problem(), (401, 3200));
+    let code = json!(code_at(&secret, 1));
+    assert_eq!(open(Some(&code)).await.status, 201);
+    assert_eq!(open(Some(&codes[0])).await.status, 201);
+    let left = json!({"confirmed": 1, "recovery_codes_left": 9});
+    assert_eq!(ask("GET", "", None).await.body, left);
+    assert_eq!(ask("POST", "/end", Some(json!({"code": code}))).await.problem(), (422, 6330), "taken before");
+    // Tokens read it and change nothing of it.
+    let lasting = json!({"name": "t", "expiration": "2040-01-01", "manages_tokens": true});
+    let token = it.v2(Some(&sid), "POST", "/tokens", Some(lasting)).await.body["token"].clone();
+    let by_token = async |method: &str, path: &str, body| {
+        it.with_token(token.as_str().unwrap(), method, path, body).await
+    };
+    assert_eq!(by_token("GET", "/me/second-factor", None).await.body, left);
+    let end = Some(json!({"code": codes[1]}));
+    assert_eq!(by_token("POST", "/me/second-factor/end", end.clone()).await.problem(), (403, 4210));
+    assert_eq!(by_token("POST", "/administrators/2/reset-second-factor", None).await.problem(), (403, 4210));
+    assert_eq!(ask("POST", "/end", end).await.status, 204);
+    assert_eq!(ask("GET", "", None).await.body, none);
+    // Neither secrets nor codes are in the log.
+    let client = it.database().client().await.unwrap();
+    let all =
+        "SELECT string_agg(log::text, ' ') || (SELECT string_agg(events::text, ' ') FROM events) FROM log";
+    let all: String = client.query_one(all, &[]).await.unwrap().get(0);
+    let told = [&secret, code.as_str().unwrap(), codes[0].as_str().unwrap(), codes[1].as_str().unwrap()];
+    assert!(told.iter().all(|secret| !all.contains(*secret)), "{all}");
+    assert!(all.contains("second_factor_end") && all.contains("logins need no code any more"));
+    it.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_sets_passwords_takes_a_lost_factor_away_and_it_is_in_the_log() {
+    let it = Installation::start("factorreset").await;
+    it.qa4(&["tenant", "new", "name=other"]).await.unwrap();
+    for (name, tenant) in [("bob", "default"), ("boss", "other")] {
+        let new = format!("name={name},password='{PASSWORD}',tenant={tenant}");
+        it.qa4(&["admin", "new", &new]).await.unwrap();
+    }
+    it.qa4(&["admin", "boss", "assign", "role", "Root"]).await.unwrap();
+    let (bob, boss) = (it.log_in("bob", "default").await, it.log_in("boss", "other").await);
+    let begun = it.v2(Some(&bob), "POST", "/me/second-factor/begin", None).await;
+    let code = json!({"code": code_at(begun.body["secret"].as_str().unwrap(), 0)});
+    let confirmed = it.v2(Some(&bob), "POST", "/me/second-factor/confirm", Some(code)).await;
+    assert_eq!(confirmed.status, 200, "{confirmed:?}");
+    let id = it.rows(&["admin", "bob", "get", "id"]).await[0]["id"].clone();
+    let admin = it.log_in("admin", "default").await;
+    let reset = async |sid: &str| {
+        it.v2(Some(sid), "POST", &format!("/administrators/{id}/reset-second-factor"), None).await
+    };
+    let factors = async || {
+        let client = it.database().client().await.unwrap();
+        client.query_one("SELECT count(*) FROM second_factors", &[]).await.unwrap().get::<_, i64>(0)
+    };
+    assert_eq!(reset(&bob).await.problem(), (403, 4210), "without the permission");
+    assert_eq!(reset(&boss).await.problem(), (404, 1300), "of another tenant");
+    // No change without its row in the log.
+    it.sql("ALTER TABLE log ADD CONSTRAINT closed CHECK (action <> 'second_factor_reset' OR status <> 0)")
+        .await;
+    assert_eq!(reset(&admin).await.status, 500);
+    assert_eq!(factors().await, 1);
+    it.sql("ALTER TABLE log DROP CONSTRAINT closed").await;
+    assert_eq!(reset(&admin).await.status, 204);
+    assert_eq!(factors().await, 0);
+    assert_eq!(reset(&admin).await.problem(), (404, 1300));
+    it.log_in("bob", "default").await;
+    let log = "/log?action=second_factor_reset&status=0&fields=admin_name,object_name,before,after";
+    let expected = json!({"admin_name": "admin", "object_name": "bob",
+        "before": "{\"second_factor\":true}", "after": "{\"second_factor\":false}"});
+    let log = it.v2(None, "GET", log, None).await;
+    assert_eq!(log.items().len(), 1, "{log:?}");
+    for (member, value) in expected.as_object().unwrap() {
+        assert_eq!(log.items()[0].get(member).unwrap_or(&Value::Null), value, "{log:?}");
+    }
     it.stop().await;
 }

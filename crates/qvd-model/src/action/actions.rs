@@ -1,7 +1,7 @@
 //! The table of actions (`spec/api.md` 5.1).
 
-use super::Inquiry::{AclCounts, CurrentAdministrator, LogSources, Staging, Statistics};
-use super::Order::{Disconnect, Start, Stop};
+use super::Inquiry::{AclCounts, CurrentAdministrator, LogSources, SecondFactor, Staging, Statistics};
+use super::Order::{Begin, Confirm, Disconnect, End, ResetSecondFactor, Start, Stop};
 use super::Verb::{Create, CreateOrUpdate, Delete, Execute, Inquire, List, Update};
 use super::{Action, Object, Verb};
 
@@ -151,6 +151,16 @@ pub const ACTIONS: &[Action] = &[
     action("token_get_list", List, Object::Token, &[]),
     action("token_create", Create, Object::Token, &[]),
     action("token_delete", Delete, Object::Token, &[]),
+    action("second_factor_see", Inquire(SecondFactor), Object::SecondFactor, &[]),
+    action("second_factor_begin", Execute(Begin), Object::SecondFactor, &[]),
+    action("second_factor_confirm", Execute(Confirm), Object::SecondFactor, &[]),
+    action("second_factor_end", Execute(End), Object::SecondFactor, &[]),
+    action(
+        "second_factor_reset",
+        Execute(ResetSecondFactor),
+        Object::Administrator,
+        &["administrator.update.password"],
+    ),
     action("session_get_list", List, Object::Session, &[]),
     action("session_delete", Delete, Object::Session, &[]),
     action("event_get_list", List, Object::Event, &["*.see-main."]),

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use super::Order;
+
 /// The type of a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -74,6 +76,8 @@ pub struct Field {
     pub create_acls: &'static [&'static str],
     /// The ACLs of changing it, one of which is needed; `None` if it cannot be changed.
     pub update: Option<&'static [&'static str]>,
+    /// Orders that have to come with it.
+    pub orders: &'static [Order],
     /// For an id: the field by whose value it can be given instead.
     pub named_by: Option<&'static str>,
 }
@@ -102,6 +106,7 @@ impl Field {
             create: Access::No,
             create_acls: &[],
             update: None,
+            orders: &[],
             named_by: None,
         }
     }
@@ -159,6 +164,12 @@ impl Field {
     /// Can be changed with one of these ACLs.
     pub(super) const fn updated(mut self, acls: &'static [&'static str]) -> Self {
         self.update = Some(acls);
+        self
+    }
+
+    /// Has to come with these orders.
+    pub(super) const fn with_orders(mut self, orders: &'static [Order]) -> Self {
+        self.orders = orders;
         self
     }
 

@@ -79,6 +79,8 @@ words! {
         Event = "event",
         /// A token by which a program of an administrator is known.
         Token = "token",
+        /// The second factor of the administrator who asks.
+        SecondFactor = "second_factor",
         /// A session of an administrator.
         Session = "session",
         /// A role: a bundle of ACLs.
@@ -123,7 +125,7 @@ pub enum Verb {
     Inquire(Inquiry),
 }
 
-/// An order to VMs.
+/// An order to VMs, or about second factors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Order {
     /// Start it.
@@ -132,6 +134,14 @@ pub enum Order {
     Stop,
     /// End the connection of its user.
     Disconnect,
+    /// Make a new second factor.
+    Begin,
+    /// Put it in force.
+    Confirm,
+    /// Do without it again.
+    End,
+    /// Take that of another administrator away.
+    ResetSecondFactor,
 }
 
 /// A question that is not a list.
@@ -147,6 +157,8 @@ pub enum Inquiry {
     LogSources,
     /// How much there is of everything.
     Statistics,
+    /// Whether logins need a code.
+    SecondFactor,
 }
 
 /// One action.
@@ -271,6 +283,7 @@ pub const fn entity(object: Object) -> &'static Entity {
         Object::Config => &entities::CONFIG,
         Object::Event => &entities::EVENT,
         Object::Token => &tokens::TOKEN,
+        Object::SecondFactor => &tokens::SECOND_FACTOR,
         Object::Session => &tokens::SESSION,
         Object::Role => &roles::ROLE,
         Object::Acl => &roles::ACL,
@@ -291,7 +304,7 @@ impl Object {
 
     /// Whether there is one for each caller, which no filter selects.
     pub const fn is_own(self) -> bool {
-        matches!(self, Self::OwnAdministrator | Self::OwnTenant | Self::ConsoleSetup)
+        matches!(self, Self::OwnAdministrator | Self::OwnTenant | Self::ConsoleSetup | Self::SecondFactor)
     }
 
     /// Which properties objects of this kind may have.
@@ -414,7 +427,7 @@ impl Entity {
             (Verb::Delete, Object::Config) => &["key"],
             (Verb::List | Verb::Inquire(Inquiry::AclCounts), Object::RoleAcl) => &["role_id"],
             (Verb::Delete, object) if object.of_property().is_some() => &["id", "property_id"],
-            (Verb::Update | Verb::Delete, _) => &["id"],
+            (Verb::Update | Verb::Delete | Verb::Execute(Order::ResetSecondFactor), _) => &["id"],
             _ => &[],
         }
     }

@@ -148,13 +148,16 @@ fn operations(action: &'static Action) -> Vec<Operation> {
                 vec![all]
             }
         }
+        Verb::Execute(order) if action.object.is_own() => {
+            vec![operation(Method::Post, &format!("{collection}/{}", order.as_str()), Target::Whole)]
+        }
         Verb::Execute(order) => vec![
             operation(Method::Post, &format!("{item}/{}", order.as_str()), Target::Item),
             operation(Method::Post, &format!("{collection}/{}", order.as_str()), Target::Selection),
         ],
         Verb::Inquire(inquiry) => {
             let (path, target) = match inquiry {
-                Inquiry::CurrentAdministrator => (collection, Target::Whole),
+                Inquiry::CurrentAdministrator | Inquiry::SecondFactor => (collection, Target::Whole),
                 Inquiry::Staging => (format!("{collection}/staging"), Target::Whole),
                 Inquiry::AclCounts => (format!("{collection}/counts"), Target::Selection),
                 Inquiry::LogSources => (format!("{collection}/sources"), Target::Whole),
@@ -172,6 +175,10 @@ impl Order {
             Self::Start => "start",
             Self::Stop => "stop",
             Self::Disconnect => "disconnect",
+            Self::Begin => "begin",
+            Self::Confirm => "confirm",
+            Self::End => "end",
+            Self::ResetSecondFactor => "reset-second-factor",
         }
     }
 }
@@ -222,6 +229,7 @@ impl Object {
             Self::Config => "config",
             Self::Event => "events",
             Self::Token => "tokens",
+            Self::SecondFactor => "me/second-factor",
             Self::Session => "sessions",
             Self::Role => "roles",
             Self::Acl => "acls",

@@ -1,7 +1,7 @@
-//! What an administrator is known by: tokens of programs, and sessions.
+//! What an administrator is known by: tokens of programs, sessions, and the second factor of logins.
 
 use super::entities::{TENANT_ID, TENANT_NAME, field, id};
-use super::{Entity, Kind, Object, Tenancy};
+use super::{Entity, Kind, Object, Order, Tenancy};
 
 pub(super) const TOKEN: Entity = Entity {
     object: Object::Token,
@@ -59,4 +59,18 @@ pub(super) const SESSION: Entity = Entity {
     key: "admin_name",
     selectors: &[],
     columns: &["id", "admin", "opened", "last_used", "address", "user_agent", "expires", "current"],
+};
+
+pub(super) const SECOND_FACTOR: Entity = Entity {
+    object: Object::SecondFactor,
+    fields: &[field("code", Kind::Text(64), "code of the authenticator, or to end it a recovery code")
+        .hidden()
+        .only_shown()
+        .with_orders(&[Order::Confirm, Order::End])],
+    aliases: &[],
+    nested: &[],
+    tenancy: Tenancy::None,
+    key: "code",
+    selectors: &[],
+    columns: &[],
 };

@@ -13,7 +13,7 @@ pub fn masked(value: &Value) -> Value {
     match value {
         Value::Object(members) => {
             let secret_setting = members.get("key").and_then(Value::as_str).is_some_and(is_secret);
-            let mask = |name: &str| is_secret(name) || (secret_setting && name == "value");
+            let mask = |name: &str| is_secret(name) || name == "code" || (secret_setting && name == "value");
             let members = members
                 .iter()
                 .map(|(name, v)| (name.clone(), if mask(name) { json!(MASK) } else { masked(v) }));
@@ -33,11 +33,11 @@ mod tests {
     fn secrets_are_masked_wherever_they_are() {
         let arguments = json!({
             "name": "x", "password": "p", "nested": [{"api_token": "t", "n": 1}],
-            "setting": {"key": "auth.ldap.bindpass", "value": "v"},
+            "setting": {"key": "auth.ldap.bindpass", "value": "v"}, "code": "123456",
             "key": "-----BEGIN PRIVATE KEY-----\nsecret\n-----END PRIVATE KEY-----",
         });
         let masked = masked(&arguments).to_string();
-        for secret in ["\"p\"", "\"t\"", "\"v\"", "BEGIN"] {
+        for secret in ["\"p\"", "\"t\"", "\"v\"", "123456", "BEGIN"] {
             assert!(!masked.contains(secret), "{masked}");
         }
         assert!(masked.contains("\"x\"") && masked.contains("\"n\":1"));

@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use qvd_model::action::{
-    Access, Change, Entity, Field, Inquiry, Kind, Method, OPERATIONS, Object, Operation, Show, Status,
+    Access, Change, Entity, Field, Inquiry, Kind, Method, OPERATIONS, Object, Operation, Order, Show, Status,
     Target, Verb, action_for, entity,
 };
 use serde_json::{Map, Value, json};
@@ -70,6 +70,7 @@ fn besides() -> Vec<(&'static str, Method, Value)> {
             "login": {"type": "string"},
             "password": {"type": "string", "writeOnly": true},
             "tenant": {"type": "string", "description": "* for super-administrators"},
+            "code": {"type": "string", "description": "of the second factor, if there is one", "writeOnly": true},
         },
     });
     let opened = json!({
@@ -153,7 +154,29 @@ fn described(operation: &Operation) -> Value {
         described["requestBody"] =
             json!({"required": true, "content": {"application/json": {"schema": schema}}});
     }
+    if let Verb::Execute(order) = action.verb
+        && let Some(schema) = with_order(entity, order)
+    {
+        described["requestBody"] =
+            json!({"required": true, "content": {"application/json": {"schema": schema}}});
+    }
     described
+}
+
+/// What has to come with an order, if anything has to.
+fn with_order(entity: &Entity, order: Order) -> Option<Value> {
+    let taken: Vec<_> = entity.fields.iter().filter(|field| field.orders.contains(&order)).collect();
+    let members = taken.iter().map(|field| {
+        let mut schema = written(field);
+        schema["type"] = json!("string");
+        schema["writeOnly"] = json!(true);
+        (field.name.to_owned(), schema)
+    });
+    let members: Map<String, Value> = members.collect();
+    let required: Vec<_> = taken.iter().map(|field| field.name).collect();
+    (!taken.is_empty()).then(|| {
+        json!({"type": "object", "required": required, "properties": members, "additionalProperties": false})
+    })
 }
 
 fn reference(schema: &str) -> Value {
@@ -178,6 +201,12 @@ fn responses(operation: &Operation) -> Map<String, Value> {
     }
     if action.object == Object::Di && changes {
         bad.extend([502, 507]);
+    }
+    match action.verb {
+        Verb::Execute(Order::Confirm) => bad.push(415),
+        // Codes are guesses too.
+        Verb::Execute(Order::End) => bad.extend([415, 429]),
+        _ => {}
     }
     bad.sort_unstable();
     let mut all = problems(&bad);
@@ -225,6 +254,14 @@ fn responses(operation: &Operation) -> Map<String, Value> {
         (Verb::Update | Verb::Delete | Verb::Execute(_), Target::Selection) => {
             good(200, content("all of them are processed", reference("processed")));
             good(207, content("some of them could not be", reference("failures")));
+        }
+        (Verb::Execute(Order::Begin), _) => {
+            let texts = json!({"secret": {"type": "string"}, "uri": {"type": "string", "format": "uri"}});
+            good(200, content("for an authenticator", json!({"type": "object", "properties": texts})));
+        }
+        (Verb::Execute(Order::Confirm), _) => {
+            let codes = json!({"recovery_codes": {"type": "array", "items": {"type": "string"}}});
+            good(200, content("it is in force", json!({"type": "object", "properties": codes})));
         }
         (Verb::Update | Verb::Delete | Verb::Execute(_), _) => {
             good(204, nothing());

@@ -10,7 +10,7 @@
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use qvd_model::TenantId;
-use qvd_model::action::{Method, Object, Operation, Status, Subject, Target, Verb};
+use qvd_model::action::{Method, Object, Operation, Status, Subject, Target, Verb, entity};
 use serde_json::{Map, Value, json};
 
 use super::super::parameters;
@@ -122,7 +122,14 @@ fn given_by_address(arguments: &mut Map<String, Value>, name: &str, text: &str) 
 
 /// The arguments in a body.
 fn arguments(operation: &Operation, headers: &HeaderMap, body: &[u8]) -> Result<Map<String, Value>, Refusal> {
-    let takes = matches!(operation.action.verb, Verb::Create | Verb::CreateOrUpdate | Verb::Update);
+    let action = operation.action;
+    let takes = match action.verb {
+        Verb::Create | Verb::CreateOrUpdate | Verb::Update => true,
+        Verb::Execute(order) => {
+            entity(action.object).fields.iter().any(|field| field.orders.contains(&order))
+        }
+        _ => false,
+    };
     if !takes || operation.method == Method::Get {
         let nothing =
             body.is_empty() || matches!(serde_json::from_slice(body), Ok(Value::Object(m)) if m.is_empty());
@@ -247,8 +254,6 @@ fn default_order(operation: &Operation) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use qvd_model::action::entity;
-
     use super::*;
 
     #[test]

@@ -53,10 +53,12 @@ pub(super) fn respond(
             }
             response
         }
-        (Reply::Rows { rows, .. }, Verb::CreateOrUpdate) => match rows.into_iter().next() {
-            Some(row) => json_text(StatusCode::OK, row),
-            None => empty(),
-        },
+        (Reply::Rows { rows, .. }, Verb::CreateOrUpdate | Verb::Execute(_)) => {
+            match rows.into_iter().next() {
+                Some(row) => json_text(StatusCode::OK, row),
+                None => empty(),
+            }
+        }
         (Reply::Rows { total, .. }, Verb::Delete) => json(StatusCode::OK, &json!({ "processed": total })),
         (Reply::Rows { rows, .. }, _) => {
             json_text(StatusCode::OK, format!("{{\"items\":[{}],\"next\":null}}", rows.join(",")))

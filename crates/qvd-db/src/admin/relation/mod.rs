@@ -113,6 +113,7 @@ pub(crate) const fn relation(object: Object) -> Option<&'static Relation> {
         Object::Session => Some(&tenancy::SESSION),
         Object::TenantView => Some(&views::TENANT_VIEW),
         Object::Config
+        | Object::SecondFactor
         | Object::Certificate
         | Object::Acl
         | Object::AdministratorAcl
