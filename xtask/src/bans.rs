@@ -20,7 +20,7 @@ const BANNED: [(&str, &str); 10] = [
 ];
 
 /// Crates that may be there twice until the ones that bring the older version move on.
-const TWICE: [(&str, &str); 16] = [
+const TWICE: [(&str, &str); 18] = [
     ("bit-set", "0.8 by jsonschema, in tests"),
     ("base64", "0.23 by rcgen's pem"),
     ("bit-vec", "0.9 by proptest"),
@@ -35,8 +35,10 @@ const TWICE: [(&str, &str); 16] = [
     ("sha1", "0.10 by tungstenite"),
     ("sha2", "0.11 by tokio-postgres"),
     ("syn", "3 by the newest macros, 2 by the others"),
+    ("synstructure", "0.13 by x509-parser, when it is built"),
     ("thiserror", "1 by rtnetlink"),
     ("thiserror-impl", "1 by rtnetlink"),
+    ("untrusted", "0.7 by aws-lc-rs, where it stands for ring as x509-parser wants it"),
 ];
 
 /// Banned crates, and new duplicates.

@@ -5,7 +5,7 @@ use qvd_model::config;
 use qvd_model::filter::{Filter, text};
 use serde_json::{Map, Value as Json, json};
 
-use crate::api::Call;
+use crate::api::{Answer, Call};
 use crate::change::arguments;
 use crate::command::{Assignment, Value, Verb};
 use crate::error::Error;
@@ -100,8 +100,12 @@ pub(crate) async fn ssl(context: &mut Context<'_>, assignments: Vec<Assignment>)
         }
         files.push((name, path));
     }
-    let Some(total) = send_ssl(context, &files).await? else { return Ok(()) };
-    context.print_total(total)
+    let Some(answer) = send_ssl(context, &files).await? else { return Ok(()) };
+    if let Some(end) = answer.members.get("expires").and_then(Json::as_str) {
+        let names = texts(&answer, "names").collect::<Vec<_>>().join(", ");
+        context.remark(&format!("the certificate is for {names}, until {end} UTC"));
+    }
+    context.print_total(answer.total.max(1))
 }
 
 /// Sends the contents of the files, which are read here unless they are said to be on the server; an empty path
@@ -109,7 +113,7 @@ pub(crate) async fn ssl(context: &mut Context<'_>, assignments: Vec<Assignment>)
 pub(crate) async fn send_ssl(
     context: &mut Context<'_>,
     files: &[(String, String)],
-) -> Result<Option<u64>, Error> {
+) -> Result<Option<Answer>, Error> {
     let mut arguments = Map::new();
     for (name, path) in files {
         let content = if context.options.server_side || path.is_empty() {
@@ -137,5 +141,15 @@ pub(crate) async fn send_ssl(
         return Ok(None);
     }
     let call = Call { arguments, ..Call::new(Object::Certificate, Does::CreateOrUpdate)? };
-    Ok(Some(context.api.call(&call).await?.total.max(1)))
+    let answer = context.api.call(&call).await?;
+    for warning in texts(&answer, "warnings") {
+        context.remark(&format!("warning: {warning}"));
+    }
+    Ok(Some(answer))
+}
+
+/// The texts of a list in an answer.
+fn texts<'a>(answer: &'a Answer, name: &str) -> impl Iterator<Item = &'a str> {
+    let list = answer.members.get(name).and_then(Json::as_array);
+    list.into_iter().flatten().filter_map(Json::as_str)
 }

@@ -5,10 +5,12 @@
 pub mod certificate;
 mod client;
 pub mod duplex;
+mod examination;
 pub mod link;
 pub mod sockets;
 pub mod tls;
 
 pub use client::ClientTls;
 pub use duplex::{Duplex, Ended, Side, Traffic};
+pub use examination::{Examined, Flaw, examine};
 pub use tls::{ServerTls, TlsError, TlsMaterial};

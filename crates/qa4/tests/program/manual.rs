@@ -339,6 +339,9 @@ async fn every_example_of_the_help_works() {
     assert_eq!((absent.exit, absent.err.contains("/nowhere: No such file")), (2, true), "{absent:?}");
     let set = program.run(&["config", "ssl", &line(&cert, &format!(", ca={}", cert.display()))]);
     assert_eq!((set.exit, set.out.as_str()), (0, "Total: 1\n"), "{set:?}");
+    for told in ["the certificate is for localhost, until", "warning: ca: certificate 1"] {
+        assert!(set.err.contains(told), "{set:?}");
+    }
     let database = it.database();
     let client = database.client().await.unwrap();
     let kept = async |name: &str| qvd_db::configs::pem(database.vault(), &client, name).await.unwrap();

@@ -1,5 +1,6 @@
 //! The certificate of the routers (`spec/api.md` 5.11, `config_ssl`).
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,11 +10,12 @@ use qvd_db::configs;
 use qvd_db::{Session, Vault};
 use qvd_model::TenantId;
 use qvd_model::action::Status;
-use qvd_relay::{ServerTls, TlsMaterial};
-use serde_json::json;
+use qvd_relay::{Examined, TlsMaterial};
+use serde_json::{Value, json};
+use time::OffsetDateTime;
 use tokio::io::AsyncReadExt;
 
-use super::{Reply, Request};
+use super::{Reply, Request, setup};
 use crate::app::App;
 use crate::change::{Change, State};
 use crate::refusal::Refusal;
@@ -36,15 +38,7 @@ pub(super) async fn set(app: &App, request: Arc<Request>) -> Result<Reply, Refus
             None => removed.push(field.name),
         }
     }
-    let given = |name: &str| texts.iter().find(|(n, _)| *n == name).map(|(_, text)| text.clone());
-    let material = TlsMaterial {
-        cert: given("cert").unwrap_or_default(),
-        key: given("key").unwrap_or_default(),
-        client_ca: given("ca"),
-        client_crl: given("crl").filter(|_| given("ca").is_some()),
-    };
-    ServerTls::new(&material)
-        .map_err(|e| Refusal::about(Status::WrongArgumentValue, "cert").because(e.to_string()))?;
+    let examined = examined(app, &texts, &removed).await?;
     let vault = app.database.vault().clone();
     app.database
         .transaction("set the certificate", move |tx| {
@@ -67,7 +61,51 @@ pub(super) async fn set(app: &App, request: Arc<Request>) -> Result<Reply, Refus
             })
         })
         .await?;
-    Ok(Reply::Rows { rows: Vec::new(), total: 1 })
+    let told = json!({
+        "names": examined.names,
+        "expires": setup::moment(examined.not_after),
+        "fingerprint": examined.fingerprint,
+        "warnings": examined.warnings,
+    });
+    let Value::Object(told) = told else { return Err(Refusal::new(Status::Internal)) };
+    Ok(Reply::Set(told))
+}
+
+/// What the material is like together with what stays as it is.
+async fn examined(
+    app: &App,
+    texts: &[(&'static str, String)],
+    removed: &[&'static str],
+) -> Result<Examined, Refusal> {
+    let client = app.database.client().await?;
+    let mut whole = Vec::new();
+    for name in ["cert", "key", "ca", "crl"] {
+        let given = texts.iter().find(|(n, _)| *n == name).map(|(_, text)| text.clone());
+        let stays = given.is_none() && !removed.contains(&name);
+        let kept = format!("l7r.ssl.{name}");
+        whole.push(if stays { configs::pem(app.database.vault(), &client, &kept).await? } else { given });
+    }
+    drop(client);
+    let mut whole = whole.into_iter();
+    let mut next = || whole.next().flatten();
+    let material = TlsMaterial {
+        cert: next().unwrap_or_default(),
+        key: next().unwrap_or_default(),
+        client_ca: next(),
+        client_crl: next(),
+    };
+    let found = qvd_relay::examine(&material, OffsetDateTime::now_utc());
+    let mut found =
+        found.map_err(|flaw| Refusal::about(Status::WrongArgumentValue, flaw.part).because(flaw.problem))?;
+    let address = app.config.now().text("l7r.address").map_err(internal)?;
+    let anywhere = address.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified() || ip.is_loopback());
+    if address != "*" && !anywhere && !found.is_for(&address) {
+        let names = found.names.join(", ");
+        found
+            .warnings
+            .push(format!("it is for {names}, and not for {address}, where routers listen (l7r.address)"));
+    }
+    Ok(found)
 }
 
 /// What is kept, the texts that are long by their digests.

@@ -53,6 +53,8 @@ pub(crate) enum Reply {
     },
     /// Members at top level.
     Members(Map<String, Value>),
+    /// It is set, and there is something to say about it.
+    Set(Map<String, Value>),
     /// So many objects were processed.
     Done(usize),
     /// Some objects failed.

@@ -38,6 +38,13 @@ pub(super) async fn current_administrator(app: &App, request: &Request) -> Resul
     Ok(Reply::Members(members))
 }
 
+/// A moment as lists show it.
+pub(super) fn moment(moment: OffsetDateTime) -> String {
+    let moment = moment.to_offset(time::UtcOffset::UTC);
+    let (hour, minute, second) = moment.to_hms();
+    format!("{}T{hour:02}:{minute:02}:{second:02}", moment.date())
+}
+
 /// The time in the layout of C's `asctime`, UTC.
 pub(crate) fn server_datetime() -> String {
     let now = OffsetDateTime::now_utc();

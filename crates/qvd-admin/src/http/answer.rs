@@ -89,6 +89,15 @@ pub(super) fn text(reply: &Reply) -> String {
             all.extend(members.clone());
             Value::Object(all).to_string()
         }
+        Reply::Set(members) => {
+            let mut all = members.clone();
+            for (name, value) in
+                [("status", json!(0)), ("message", json!(message)), ("total", json!(1)), ("rows", json!([]))]
+            {
+                all.insert(name.to_owned(), value);
+            }
+            Value::Object(all).to_string()
+        }
         Reply::Partial(failures) => {
             let failures: Map<String, Value> =
                 failures.iter().map(|(id, refusal)| (id.to_string(), refusal.members())).collect();

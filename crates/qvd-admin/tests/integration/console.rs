@@ -230,6 +230,33 @@ async fn a_certificate_is_checked_and_kept() {
         (&json!(0), &json!(1), &json!([])),
         "{done}"
     );
+    // It is told what it is for, and what is odd about it.
+    assert_eq!((&done["names"], &done["warnings"]), (&json!(["desks.example.org"]), &json!([])), "{done}");
+    assert!(done["fingerprint"].as_str() == Some(&pair.fingerprint) && done["expires"].is_string(), "{done}");
+    it.qa4(&["config", "set", "l7r.address=vdi.example.org"]).await.unwrap();
+    let by_resource =
+        it.v2(None, "PUT", "/certificate", Some(set(&pair.cert, &pair.key)["arguments"].clone())).await;
+    assert_eq!(by_resource.status, 200, "{by_resource:?}");
+    let warned = by_resource.body["warnings"].to_string();
+    assert!(warned.contains("not for vdi.example.org") && warned.contains("l7r.address"), "{warned}");
+    // What is wrong is said of the text that it is in, also of one that stays from before.
+    let wrong = async |arguments: Value| {
+        let answer = it.v2(None, "PUT", "/certificate", Some(arguments)).await;
+        assert_eq!(answer.problem(), (422, 6330), "{answer:?}");
+        (answer.body["object"].clone(), answer.body["reason"].as_str().unwrap().to_owned())
+    };
+    let sealed = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    let (object, reason) = wrong(json!({"cert": pair.cert, "key": sealed})).await;
+    assert!(object == "key" && reason.contains("passphrase"), "{reason}");
+    let (object, reason) =
+        wrong(json!({"cert": format!("{}{}", pair.cert, other.cert), "key": pair.key})).await;
+    assert!(object == "cert" && reason.contains("certificate 2"), "{reason}");
+    let (object, reason) = wrong(json!({"cert": pair.cert, "key": pair.key, "crl": pair.cert})).await;
+    assert!(object == "crl" && reason.contains("give ca"), "{reason}");
+    let with_ca = json!({"cert": pair.cert, "key": pair.key, "ca": other.cert});
+    assert_eq!(it.v2(None, "PUT", "/certificate", Some(with_ca)).await.status, 200);
+    let (object, reason) = wrong(json!({"cert": pair.cert, "key": pair.key, "crl": pair.cert})).await;
+    assert!(object == "crl" && reason.contains("no revocation list"), "{reason}");
     let database = it.database();
     let client = database.client().await.unwrap();
     for (key, expected) in [("l7r.ssl.cert", &pair.cert), ("l7r.ssl.key", &pair.key)] {
@@ -273,7 +300,10 @@ async fn a_certificate_is_checked_and_kept() {
             answer["rows"].as_array().unwrap().iter().map(|row| row["status"].clone()).collect::<Vec<_>>(),
         );
     }
-    assert_eq!(json!(codes), json!([[6330, 6330, 6410, 2270, 4230], [6330, 4230], [1300]]));
+    assert_eq!(
+        json!(codes),
+        json!([[6330, 6330, 6410, 2270, 4230, 6330, 6330, 6330, 6330], [6330, 4230], [1300]])
+    );
     it.stop().await;
 }
 

@@ -63,7 +63,7 @@ pub(super) fn respond(
         (Reply::Rows { rows, .. }, _) => {
             json_text(StatusCode::OK, format!("{{\"items\":[{}],\"next\":null}}", rows.join(",")))
         }
-        (Reply::Members(members), _) => json(StatusCode::OK, &Value::Object(members)),
+        (Reply::Members(members) | Reply::Set(members), _) => json(StatusCode::OK, &Value::Object(members)),
         (Reply::Done(0), _) if id.is_some() => return Err(nothing()),
         (Reply::Done(_), _) if operation.target != Target::Selection => empty(),
         (Reply::Done(processed), _) => json(StatusCode::OK, &json!({ "processed": processed })),
