@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use qvd_auth::Hasher;
 use qvd_db::attempts::Attempts;
 use qvd_db::{Database, Listener};
+use qvd_logic::proxies::Proxies;
 use qvd_model::TenantId;
 use qvd_runtime::config::Row;
 use qvd_runtime::zone::Zone;
@@ -29,10 +30,17 @@ pub(crate) struct App {
     pub(crate) tasks: Drain,
     pub(crate) feed: Feed,
     pub(crate) requests: Requests,
+    pub(crate) proxies: Proxies,
 }
 
 impl App {
-    pub(crate) fn new(config: Config, database: Database, listener: Listener, tasks: Drain) -> Self {
+    pub(crate) fn new(
+        config: Config,
+        database: Database,
+        listener: Listener,
+        tasks: Drain,
+        proxies: Proxies,
+    ) -> Self {
         let (attempts, counting) = Attempts::new(database.clone(), tasks.token().clone());
         tasks.spawn(counting);
         Self {
@@ -44,6 +52,7 @@ impl App {
             tasks,
             feed: Feed::new(),
             requests: Requests::new(),
+            proxies,
         }
     }
 

@@ -11,6 +11,9 @@ pub enum Error {
     /// The zone of `api.timezone`.
     #[error("api.timezone: {0}")]
     Zone(#[from] qvd_runtime::zone::UnknownZone),
+    /// The list of `api.trusted-proxies`.
+    #[error("api.trusted-proxies: {0}")]
+    Proxies(#[from] qvd_logic::proxies::NoNetwork),
     /// The database.
     #[error(transparent)]
     Database(#[from] qvd_db::Error),

@@ -71,6 +71,7 @@ pub async fn run_announced(
     let database = Database::new(&settings)?;
     // Looked up before anything listens: a wrong name must not leave a socket behind.
     let identity = Identity::named(&values.text("api.user")?, &values.text("api.group")?)?;
+    let proxies = values.text("api.trusted-proxies")?.parse::<Proxies>()?;
     let listeners = Listeners::open(&values)?;
     if !identity.is_root() {
         identity.assume()?;
@@ -79,7 +80,7 @@ pub async fn run_announced(
     let tasks = Drain::new(stop.child_token());
     let (listener, listening) = Listener::new(&settings, tasks.token().clone());
     tasks.spawn(listening);
-    let app = Arc::new(App::new(config, database, listener, tasks.clone()));
+    let app = Arc::new(App::new(config, database, listener, tasks.clone(), proxies));
     if !reach(&app, &stop).await? {
         return Ok(());
     }

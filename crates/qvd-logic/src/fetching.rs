@@ -153,7 +153,8 @@ fn is_name(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(part) && !numeric
 }
 
-const fn width(address: IpAddr) -> u8 {
+/// How many bits an address has.
+pub(crate) const fn width(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
 }
 
@@ -248,7 +249,8 @@ impl AllowList {
     }
 }
 
-fn holds(network: IpAddr, bits: u8, address: IpAddr) -> bool {
+/// Whether an address is in a network of so many bits.
+pub(crate) fn holds(network: IpAddr, bits: u8, address: IpAddr) -> bool {
     let shift = |width: u8| u32::from(width.saturating_sub(bits));
     match (network, address) {
         (IpAddr::V4(network), IpAddr::V4(address)) => {

@@ -10,6 +10,7 @@ pub mod fetching;
 pub mod layers;
 pub mod lifecycle;
 pub mod placement;
+pub mod proxies;
 pub mod roles;
 pub mod session;
 pub mod throttle;

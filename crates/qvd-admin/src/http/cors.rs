@@ -1,4 +1,4 @@
-//! Pages of other origins (`spec/api.md` 1.4): those that `api.cors.origins` names may read answers.
+//! Pages of other origins (`spec/api.md` 1.4): those that `api.cors.origins` names may read answers, and use a cookie.
 
 use std::sync::Arc;
 
@@ -39,6 +39,10 @@ pub(super) async fn cors(State(app): State<Arc<App>>, request: Request, next: Ne
     }
     // What a WebSocket carries is readable by any page unless the server refuses.
     if request.headers().contains_key(header::SEC_WEBSOCKET_KEY) && !own && !named {
+        return empty(StatusCode::FORBIDDEN);
+    }
+    // A cookie goes with whatever a page sends; pages that are neither our own nor named get nothing for it.
+    if super::cookie(request.headers()).is_some() && !own && !named {
         return empty(StatusCode::FORBIDDEN);
     }
     let mut answer = next.run(request).await;

@@ -9,6 +9,7 @@ mod images;
 mod live;
 mod metrics;
 mod pieces;
+mod proxies;
 mod spy;
 mod staged;
 pub(crate) mod v2;
@@ -71,7 +72,8 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .fallback(files::serve)
         .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(app.clone(), metrics::measure))
-        .layer(axum::middleware::from_fn_with_state(app.clone(), cors::cors))
+        .layer(middleware::from_fn_with_state(app.clone(), cors::cors))
+        .layer(middleware::from_fn_with_state(app.clone(), proxies::believe))
         .with_state(app.clone())
 }
 

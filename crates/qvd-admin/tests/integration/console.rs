@@ -221,7 +221,7 @@ async fn a_certificate_is_checked_and_kept() {
     assert_eq!(status(set(&pair.cert, &other.key)).await, 6330, "they do not fit each other");
     assert_eq!(status(set("-----BEGIN CERTIFICATE-----\nx", &pair.key)).await, 6330);
     assert_eq!(status(set("", &pair.key)).await, 6410);
-    assert_eq!(status(set("/etc/passwd", &pair.key)).await, 2270, "no directory is configured");
+    assert_eq!(status(set("/etc/passwd", &pair.key)).await, 2270, "of no directory that files are read from");
     let of_tenant = it.post_as("admin", "default", set(&pair.cert, &pair.key)).await;
     assert_eq!(of_tenant["status"], 4230, "{of_tenant}");
     let done = it.post("/api", &set(&pair.cert, &pair.key)).await.1;
@@ -366,6 +366,18 @@ async fn pages_of_other_origins_read_answers_only_if_they_are_named() {
     assert!(answer.starts_with("http/1.1 204") && answer.contains("upload-offset"), "{answer}");
     assert!(!seen_by(&it, "GET", "/api/info", other).await.contains("access-control"));
     assert!(seen_by(&it, "OPTIONS", "/api", &format!("{other}{asks}")).await.starts_with("http/1.1 403"));
+    // The cookie of somebody who looks at another page is of no use to that one.
+    let sid = it.log_in("admin", "default").await;
+    let cookie = format!("cookie: sid={sid}\r\n");
+    let ask = "/api?action=user_get_list";
+    for origin in [ours, "origin: https://api.example\r\n", ""] {
+        let answer = seen_by(&it, "POST", ask, &format!("{origin}{cookie}")).await;
+        assert!(answer.starts_with("http/1.1 200"), "{answer}");
+    }
+    for origin in [other, "origin: null\r\n"] {
+        let answer = seen_by(&it, "POST", ask, &format!("{origin}{cookie}")).await;
+        assert!(answer.starts_with("http/1.1 403"), "{answer}");
+    }
     // A page that is not named opens no live query.
     let live = "/api/ws?action=vm_get_list";
     assert!(seen_by(&it, "GET", live, &format!("{other}{socket}")).await.starts_with("http/1.1 403"));

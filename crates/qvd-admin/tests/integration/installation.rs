@@ -13,6 +13,7 @@ use qvd_db::deploy::Deployment;
 use qvd_db::hosts::{self, Beat, Capacity};
 use qvd_db::{Database, Settings, Vault};
 use qvd_model::HostState;
+use qvd_relay::ClientTls;
 use qvd_runtime::Config;
 use qvd_runtime::postgres::TemporaryCluster;
 use secrecy::SecretString;
@@ -62,7 +63,7 @@ impl Installation {
         let name = settings.name.clone();
         let dir = tempfile::tempdir().unwrap();
         let at = |part: &str| dir.path().join(part);
-        for directory in ["images", "staging", "home"] {
+        for directory in ["images", "staging", "home", "import"] {
             std::fs::create_dir(at(directory)).unwrap();
         }
         settings.vault = Vault::at(at("secrets.key"));
@@ -82,6 +83,7 @@ impl Installation {
              path.api.ssl.cert = {dir}/cert.pem\npath.api.ssl.key = {dir}/key.pem\n\
              path.storage.images = {dir}/images\npath.storage.staging = {dir}/staging\n\
              path.wat = {dir}/wat\napi.download.ca = {dir}/cert.pem\n\
+             api.trusted-proxies = 127.0.0.1\npath.api.import = {dir}/import\n\
              vm.network.ip.start = 10.3.15.50\nvm.network.netmask = 24\n",
             cluster.socket_directory().display(),
             dir = dir.path().display(),
@@ -167,24 +169,22 @@ impl Installation {
 
     /// One request by hand on the Unix socket, with the whole answer.
     pub async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-        use http_body_util::{BodyExt, Full};
         let stream = tokio::net::UnixStream::connect(self.path("api.sock")).await.unwrap();
-        let io = hyper_util::rt::TokioIo::new(stream);
-        let (mut sender, driver) = hyper::client::conn::http1::handshake(io).await.unwrap();
-        let driver = tokio::spawn(driver);
-        let mut request = hyper::Request::builder().method(method).uri(path).header("host", "localhost");
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let body = Full::new(bytes::Bytes::copy_from_slice(body));
-        let answer = sender.send_request(request.body(body).unwrap()).await.unwrap();
-        let (parts, body) = answer.into_parts();
-        let bytes = body.collect().await.unwrap().to_bytes();
-        drop(sender);
-        driver.await.unwrap().unwrap();
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        let body = serde_json::from_slice(&bytes).unwrap_or(json!(text));
-        Answer { status: parts.status.as_u16(), headers: parts.headers, body }
+        exchange(stream, method, path, headers, body).await
+    }
+
+    /// The same over TLS, as from another machine.
+    pub async fn ask_by_tls(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Answer {
+        let tls = ClientTls::new(Some(&self.path("cert.pem"))).unwrap();
+        let stream = tokio::net::TcpStream::connect(self.address).await.unwrap();
+        let stream = tls.connect("localhost", stream).await.unwrap();
+        exchange(stream, method, path, headers, body).await
     }
 
     /// An operation of `/api/v2` by a program with a token.
@@ -265,6 +265,29 @@ impl Answer {
         assert_eq!(self.status, 200, "{self:?}");
         self.body["items"].as_array().unwrap()
     }
+}
+
+async fn exchange<S>(stream: S, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    use http_body_util::{BodyExt, Full};
+    let io = hyper_util::rt::TokioIo::new(stream);
+    let (mut sender, driver) = hyper::client::conn::http1::handshake(io).await.unwrap();
+    let driver = tokio::spawn(driver);
+    let mut request = hyper::Request::builder().method(method).uri(path).header("host", "localhost");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let body = Full::new(bytes::Bytes::copy_from_slice(body));
+    let answer = sender.send_request(request.body(body).unwrap()).await.unwrap();
+    let (parts, body) = answer.into_parts();
+    let bytes = body.collect().await.unwrap().to_bytes();
+    drop(sender);
+    driver.await.unwrap().unwrap();
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let body = serde_json::from_slice(&bytes).unwrap_or(json!(text));
+    Answer { status: parts.status.as_u16(), headers: parts.headers, body }
 }
 
 type Service = JoinHandle<Result<(), qvd_admin::Error>>;

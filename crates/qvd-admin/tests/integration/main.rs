@@ -44,6 +44,7 @@ mod tokens;
 mod uploads;
 mod v2;
 mod walk_through;
+mod weaknesses;
 
 use qvd_cli::error::Error as CliError;
 

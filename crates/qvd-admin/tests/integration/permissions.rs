@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::{Installation, PASSWORD};
 
 /// Leaves the administrator `admin` of tenant `default` with exactly these ACLs.
-async fn grant(it: &Installation, acls: &[&str]) {
+pub async fn grant(it: &Installation, acls: &[&str]) {
     let names = acls.iter().map(|a| format!("'{a}'")).collect::<Vec<_>>().join(",");
     let names = if names.is_empty() { "''".to_owned() } else { names };
     it.sql(&format!(

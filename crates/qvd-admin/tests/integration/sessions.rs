@@ -298,3 +298,28 @@ async fn sessions_end_with_their_administrator_and_a_blocked_tenant() {
     assert_eq!(client.query_one(left, &[]).await.unwrap().get::<_, i64>(0), 0);
     it.stop().await;
 }
+
+/// What a proxy says of a client is believed if the proxy is trusted: here this machine is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_behind_a_proxy_are_told_apart() {
+    let it = Installation::start("proxies").await;
+    let who = json!({"login": "admin", "tenant": "default", "password": PASSWORD}).to_string();
+    let from = async |address: &str, method: &str, path: &str, sid: &str, body: &str| {
+        let cookie = format!("sid={sid}");
+        let headers =
+            [("content-type", "application/json"), ("x-forwarded-for", address), ("cookie", &cookie)];
+        it.ask_by_tls(method, path, &headers, body.as_bytes()).await
+    };
+    let opened = from("127.0.0.1, 203.0.113.9", "POST", "/api/v2/session", "", &who).await;
+    let sid = opened.body["sid"].as_str().unwrap_or_else(|| panic!("{opened:?}")).to_owned();
+    let own = from("203.0.113.9", "GET", "/api/v2/sessions?fields=address,current", &sid, "").await;
+    assert_eq!(own.items(), [json!({"address": "203.0.113.9", "current": 1})]);
+    // A session is good for its address only, whatever a client puts before what the proxy adds.
+    for other in ["203.0.113.10", "203.0.113.9, 203.0.113.10", "nonsense", ""] {
+        let refused = from(other, "GET", "/api/v2/me", &sid, "").await;
+        assert_eq!(refused.problem(), (401, 3200), "{other}");
+    }
+    let log = it.v2(None, "GET", "/log?action=login&fields=ip,admin_name", None).await;
+    assert_eq!(log.items(), [json!({"ip": "203.0.113.9", "admin_name": "admin"})]);
+    it.stop().await;
+}

@@ -39,6 +39,7 @@ pub(super) const HEEDED: &[Key] = &[
     key("api.session.max-life", Some("86400"), Kind::Int { min: 60, max: 31_536_000 }, Scope::Global, "Seconds after which a session of the API ends, however much it is used."),
     key("api.socket", Some("${path.run}/api.sock"), Kind::Path, Scope::File, "Unix socket on which root is super-administrator."),
     key("api.timezone", Some("UTC"), Kind::Text, Scope::Global, "Zone in which expiry times that reach the API as text are read."),
+    key("api.trusted-proxies", Some(""), Kind::Text, Scope::File, "Addresses and networks, with spaces between, of proxies and balancers before the API; what these say in X-Forwarded-For is the address of a client."),
     key("api.upload.keep", Some("24"), Kind::Int { min: 1, max: 8760 }, Scope::Global, "Hours for which an interrupted upload of a disk image can be resumed."),
     key("api.upload.max", Some("65536"), Kind::Int { min: 1, max: 16_777_216 }, Scope::Global, "Megabytes that an uploaded disk image may have."),
     key("api.url", Some("https://*:443/"), Kind::Text, Scope::File, "Where the API listens."),
