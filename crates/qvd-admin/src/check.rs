@@ -6,10 +6,11 @@
 use qvd_auth::normalize;
 use qvd_db::admin::select::Scope;
 use qvd_model::action::{
-    Access, Action, Change, Entity, Field, Kind, Nested, Object, Order, PROPERTY_VALUE, Show, Status, Tenancy,
-    Verb, entity, typed,
+    Access, Action, Change, Entity, Field, Kind, Nested, Object, Order, PROPERTY_VALUE, Show, Status,
+    Tenancy, Verb, entity, typed,
 };
-use qvd_model::filter::{Filter, json};
+use qvd_model::config;
+use qvd_model::filter::{Filter, Operand, json};
 use serde_json::Value;
 
 use crate::caller::Caller;
@@ -188,6 +189,11 @@ fn filter(
         |name: &String| action.verb == Verb::List && entity.field(name).is_none() && keys.contains(name);
     for test in parsed.tests() {
         if is_property(&test.field) {
+            // Comparing would tell it, one character after the other.
+            if config::sounds_secret(&test.field) && test.operand != Operand::One(None) {
+                return Err(Refusal::about(Status::FilterNotAllowed, test.field.as_str())
+                    .because("it is a secret, which is not compared"));
+            }
             continue;
         }
         let field =

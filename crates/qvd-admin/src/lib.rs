@@ -71,7 +71,7 @@ pub async fn run_announced(
     let database = Database::new(&settings)?;
     // Looked up before anything listens: a wrong name must not leave a socket behind.
     let identity = Identity::named(&values.text("api.user")?, &values.text("api.group")?)?;
-    let proxies = values.text("api.trusted-proxies")?.parse::<Proxies>()?;
+    let proxies = values.text("api.trusted-proxies")?.parse::<qvd_logic::proxies::Proxies>()?;
     let listeners = Listeners::open(&values)?;
     if !identity.is_root() {
         identity.assume()?;

@@ -12,6 +12,37 @@ const AGENTS: &str = "SELECT vm_id AS id, '' AS key, vma_secret AS value FROM vm
      ORDER BY vm_id FOR UPDATE";
 const FACTORS: &str = "SELECT administrator_id AS id, '' AS key, secret AS value FROM second_factors \
     ORDER BY administrator_id FOR UPDATE";
+/// Keys of properties come with the number of the property before them, so that a new name breaks no seal.
+macro_rules! properties {
+    ($kind:literal) => {
+        Shelf {
+            read: concat!(
+                "SELECT stored.",
+                $kind,
+                "_id AS id, stored.property_id || ' ' || l.key AS key, stored.value FROM ",
+                $kind,
+                "_properties AS stored JOIN qvd_object_properties_list AS q ON q.id = stored.property_id \
+                JOIN properties_list AS l ON l.id = q.property_id ORDER BY 1, 2 FOR UPDATE OF stored"
+            ),
+            write: concat!(
+                "UPDATE ",
+                $kind,
+                "_properties SET value = $3 WHERE ",
+                $kind,
+                "_id = $1 \
+                AND property_id = split_part($2, ' ', 1)::integer"
+            ),
+            place: |object, key| Place::Property { kind: $kind, object, property: number(key) },
+            holds: |key| key.split_once(' ').is_some_and(|(_, name)| config::sounds_secret(name)),
+        }
+    };
+}
+
+/// The number before a key.
+fn number(key: &str) -> i32 {
+    key.split_once(' ').and_then(|(number, _)| number.parse().ok()).unwrap_or_default()
+}
+
 const SEAL_SETTING: &str = "UPDATE configs SET value = $3 WHERE tenant_id = $1 AND key = $2";
 const SEAL_PEM: &str = "UPDATE ssl_configs SET value = $3 WHERE key = $2 AND $1::integer IS NOT NULL";
 const SEAL_AGENT: &str = "UPDATE vm_runtimes SET vma_secret = $3 WHERE vm_id = $1 AND $2::text IS NOT NULL";
@@ -42,6 +73,11 @@ const SHELVES: &[Shelf] = &[
         place: |administrator, _| Place::SecondFactor(administrator),
         holds: |_| true,
     },
+    properties!("user"),
+    properties!("vm"),
+    properties!("host"),
+    properties!("osf"),
+    properties!("di"),
 ];
 
 /// How the secrets of a database are kept.

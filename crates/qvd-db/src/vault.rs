@@ -46,6 +46,15 @@ pub enum Place<'a> {
     Agent(VmId),
     /// The second factor of an administrator.
     SecondFactor(i32),
+    /// A custom property of an object of a kind.
+    Property {
+        /// The kind.
+        kind: &'a str,
+        /// The object.
+        object: i32,
+        /// Which of the properties that objects of the kind may have.
+        property: i32,
+    },
 }
 
 impl fmt::Display for Place<'_> {
@@ -56,6 +65,7 @@ impl fmt::Display for Place<'_> {
             Self::Pem(key) => write!(f, "TLS material {key}"),
             Self::Agent(vm) => write!(f, "agent of VM {vm}"),
             Self::SecondFactor(administrator) => write!(f, "second factor of administrator {administrator}"),
+            Self::Property { kind, object, property } => write!(f, "property {property} of {kind} {object}"),
         }
     }
 }

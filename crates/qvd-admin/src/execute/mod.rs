@@ -22,6 +22,7 @@ mod views;
 
 use std::sync::Arc;
 
+use qvd_db::Vault;
 use qvd_db::admin::select::Identity;
 use qvd_model::action::{Inquiry, Object, Order, Status, Verb};
 use qvd_model::filter::Filter;
@@ -69,6 +70,8 @@ pub(crate) struct Request {
     pub(crate) acl_rules: qvd_logic::roles::Rules,
     /// What the objects must still be like.
     pub(crate) precondition: Precondition,
+    /// What seals secrets.
+    pub(crate) vault: Vault,
 }
 
 /// Carries out a request.

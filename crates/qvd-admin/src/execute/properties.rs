@@ -4,10 +4,14 @@ use qvd_db::Session;
 use qvd_db::admin::select::Identity;
 use qvd_db::admin::{properties, write};
 use qvd_model::action::{Object, Status, entity};
+use qvd_model::config::{self, MASK};
 
 use super::Request;
 use crate::caller::Caller;
 use crate::refusal::Refusal;
+
+/// Sealed it still has to fit into its column.
+const MAX_SECRET: usize = 24_000;
 
 /// The tenant of super-administrators: its properties are those of all tenants.
 const ABOVE: i32 = 0;
@@ -82,13 +86,27 @@ pub(super) async fn store(
         return Err(Refusal::new(Status::HostPropertyValue));
     }
     for (key, value) in wanted {
+        let secret = config::sounds_secret(key);
+        // A form that was filled with what lists show sends it back.
+        if secret && value.as_deref() == Some(MASK) {
+            continue;
+        }
+        if secret && value.as_ref().is_some_and(|value| value.len() > MAX_SECRET) {
+            return Err(Refusal::about(Status::WrongProperty, key.as_str())
+                .because(format!("a secret may have {MAX_SECRET} bytes")));
+        }
+        if value.as_deref().is_some_and(|value| value.starts_with(qvd_db::vault::PREFIX)) {
+            return Err(Refusal::about(Status::WrongProperty, key.as_str())
+                .because(format!("a value must not begin with {}", qvd_db::vault::PREFIX)));
+        }
         let tenant = target.tenant.unwrap_or(ABOVE);
         let found = properties::assignment(session, object, key, tenant).await?;
         let assignment = found.ok_or_else(|| {
             Refusal::about(Status::WrongProperty, key.as_str())
                 .because(format!("objects of kind {object} have no such property"))
         })?;
-        properties::store(session, object, target.id, assignment, value.as_deref()).await?;
+        let (vault, property) = (&request.vault, (assignment, key.as_str()));
+        properties::store(vault, session, object, target.id, property, value.as_deref()).await?;
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use qvd_db::admin::select::Identity;
 use qvd_db::admin::{identity, tokens, write};
 use qvd_db::{Session, Transaction};
 use qvd_model::action::{Change as Part, Field, Kind, Object, Status};
+use qvd_model::config;
 
 use super::{Reply, Request, properties, roles, selected, summed_up};
 use crate::app::App;
@@ -114,7 +115,7 @@ pub(crate) async fn check_expiration(session: &impl Session, vm: i32) -> Result<
     }
 }
 
-/// What a change looks like in a story; passwords are only named.
+/// What a change looks like in a story; passwords and secrets are only named.
 fn told(request: &Request, values: &Values) -> String {
     let fields = values.iter().map(|(field, value)| match (field.kind, value) {
         (Kind::Password, _) => format!("{} changed", field.name),
@@ -136,6 +137,7 @@ fn told(request: &Request, values: &Values) -> String {
         format!("{verb} {}", values.join(", "))
     });
     let properties = request.checked.properties.iter().map(|(key, value)| match value {
+        Some(_) if config::sounds_secret(key) => format!("{key} changed"),
         Some(value) => format!("{key} = {}", value.chars().take(120).collect::<String>()),
         None => format!("{key} removed"),
     });

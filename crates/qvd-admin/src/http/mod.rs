@@ -247,7 +247,10 @@ async fn admit_bound(
         None => Ok(checked),
     });
     match permitted {
-        Ok(checked) => Ok((Arc::new(Request { checked, circumstances, acl_rules, precondition }), cookie)),
+        Ok(checked) => {
+            let vault = app.database.vault().clone();
+            Ok((Arc::new(Request { checked, circumstances, acl_rules, precondition, vault }), cookie))
+        }
         Err(refusal) => {
             let client = app.database.client().await?;
             circumstances.refused(&client, None, refusal.status()).await?;

@@ -233,7 +233,7 @@ async fn a_certificate_is_checked_and_kept() {
     // It is told what it is for, and what is odd about it.
     assert_eq!((&done["names"], &done["warnings"]), (&json!(["desks.example.org"]), &json!([])), "{done}");
     assert!(done["fingerprint"].as_str() == Some(&pair.fingerprint) && done["expires"].is_string(), "{done}");
-    it.qa4(&["config", "set", "l7r.address=vdi.example.org"]).await.unwrap();
+    it.qa4(&["config", "set", "key=l7r.address,value=vdi.example.org"]).await.unwrap();
     let by_resource =
         it.v2(None, "PUT", "/certificate", Some(set(&pair.cert, &pair.key)["arguments"].clone())).await;
     assert_eq!(by_resource.status, 200, "{by_resource:?}");

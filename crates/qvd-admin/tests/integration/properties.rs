@@ -160,3 +160,49 @@ Total: 1
     assert!(it.qa4(&["user", "get", "dept"]).await.is_err());
     it.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_property_is_written_and_never_read() {
+    const KEY: &str = "l7r.auth.plugin.totp.secret32";
+    let it = Installation::start("secretproperties").await;
+    it.qa4(&["user", "new", "name=ann,password=p"]).await.unwrap();
+    it.qa4(&["property", "new", &format!("key={KEY}")]).await.unwrap();
+    it.qa4(&["property", KEY, "assign", "user"]).await.unwrap();
+    let set = async |value: &str| {
+        let arguments = json!({"__properties_changes__": {"set": {KEY: value}}});
+        it.post("/api", &json!({"action": "user_update", "filters": {"id": 10000}, "arguments": arguments}))
+            .await
+            .1
+    };
+    assert_eq!(set("JBSWY3DPEHPK3PXP").await["status"], 0);
+    let client = it.database().client().await.unwrap();
+    let stored = async || {
+        client.query_one("SELECT value FROM user_properties", &[]).await.unwrap().get::<_, String>(0)
+    };
+    let first = stored().await;
+    assert!(first.starts_with(qvd_db::vault::PREFIX), "{first}");
+    // Lists, the log and the story of the user have asterisks.
+    let mut shown = it.qa4(&["user", "get", KEY]).await.unwrap();
+    shown += &it.qa4(&["user", "ann", "get", "properties", "-o", "json"]).await.unwrap();
+    shown += &it.qa4(&["user", "ann", "explain"]).await.unwrap();
+    shown += &it.v2(None, "GET", "/users/10000", None).await.body.to_string();
+    shown += &it.v2(None, "GET", "/log", None).await.body.to_string();
+    assert!(!shown.contains("JBSWY3DP") && !shown.contains("$qs1$"), "{shown}");
+    assert!(shown.contains("**********") && shown.contains(&format!("{KEY} changed")), "{shown}");
+    // Nobody finds it by comparing; whether there is one may be asked.
+    let ask = async |filter: serde_json::Value| {
+        it.post("/api", &json!({"action": "user_get_list", "filters": {KEY: filter}})).await.1
+    };
+    for filter in [json!("JBSWY3DPEHPK3PXP"), json!({"~": "J%"}), json!({"!=": "x"})] {
+        assert_eq!(ask(filter.clone()).await["status"], 4220, "{filter}");
+    }
+    assert_eq!(ask(json!({"!=": null})).await["total"], 1);
+    // A form sends back what it was shown.
+    assert_eq!(set("**********").await["status"], 0);
+    assert_eq!(stored().await, first);
+    let failure = async |value: &str| set(value).await["failures"]["10000"]["status"].clone();
+    assert_eq!(failure(&first).await, 6340, "what looks sealed");
+    assert_eq!(failure(&"x".repeat(24_001)).await, 6340);
+    assert_eq!(set(&"x".repeat(24_000)).await["status"], 0);
+    it.stop().await;
+}

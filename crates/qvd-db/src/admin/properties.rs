@@ -1,9 +1,11 @@
 //! Custom properties.
 
 use qvd_model::action::{Kind, Object};
+use qvd_model::config;
 
 use super::Statement;
 use super::select::Scope;
+use crate::vault::{Place, Vault};
 use crate::{Error, Session, Sql};
 
 const TENANTS_OF_KEY: Sql = Sql::new(
@@ -41,14 +43,21 @@ pub async fn assignment(
     row.map(|row| ASSIGNMENT.column(&row, "id")).transpose()
 }
 
-/// Gives an object a value of a property, or takes it away.
+/// Gives an object a value of a property, or takes it away. The value of a secret is sealed.
 pub async fn store(
+    vault: &Vault,
     session: &impl Session,
     object: Object,
     id: i32,
-    assignment: i32,
+    (assignment, key): (i32, &str),
     value: Option<&str>,
 ) -> Result<(), Error> {
+    let place = Place::Property { kind: object.as_str(), object: id, property: assignment };
+    let sealed = match value {
+        Some(value) if config::sounds_secret(key) => Some(vault.seal(place, value)?),
+        _ => None,
+    };
+    let value = sealed.as_deref().or(value);
     let mut statement = Statement::default();
     let owner = statement.bind(Kind::Int, Some(&id.to_string()));
     let property = statement.bind(Kind::Int, Some(&assignment.to_string()));

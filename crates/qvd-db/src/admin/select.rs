@@ -5,7 +5,8 @@ use qvd_model::filter::{Filter, Operand, Operator, Scalar, Test};
 
 use super::Statement;
 use super::relation::{
-    LONGEST_SESSION, MAC_PREFIX, OWN, OWN_SESSION, Relation, VISIBLE_PROPERTY, relation, shown,
+    LONGEST_SESSION, MAC_PREFIX, OWN, OWN_SESSION, Relation, SHOWN_VALUE, VISIBLE_PROPERTY, relation, shown,
+    shown_value,
 };
 use crate::{Error, Session};
 
@@ -263,6 +264,9 @@ fn fill_in(statement: &mut Statement, list: &List<'_>) {
             statement.text = statement.text.replace(mark, &bound);
         }
     }
+    if statement.text.contains(SHOWN_VALUE) {
+        statement.text = statement.text.replace(SHOWN_VALUE, &shown_value());
+    }
     if statement.text.contains(VISIBLE_PROPERTY) {
         let visible = visible_property(statement, list.scope);
         statement.text = statement.text.replace(VISIBLE_PROPERTY, &visible);
@@ -307,7 +311,7 @@ fn property_members(
     for key in list.properties {
         let name = statement.bind(Kind::Text(0), Some(key));
         let values = stored_values(statement, list.object, relation, key, list.scope)?;
-        pairs.push(format!("{name}, (SELECT stored.value {values} ORDER BY l.tenant_id DESC LIMIT 1)"));
+        pairs.push(format!("{name}, (SELECT {SHOWN_VALUE} {values} ORDER BY l.tenant_id DESC LIMIT 1)"));
     }
     Ok(format!("jsonb_build_object({}) AS \"__properties\"", pairs.join(", ")))
 }

@@ -30,16 +30,16 @@ const VERSIONS: Sql = Sql::new(
 );
 const PARAMETERS: Sql = Sql::new(
     "read the properties for the session",
-    "SELECT l.key, p.value FROM (
-         SELECT 1 AS rank, o.property_id, o.value FROM osf_properties AS o JOIN vms ON vms.osf_id = o.osf_id
-             WHERE vms.id = $1
-         UNION ALL SELECT 2, d.property_id, d.value FROM di_properties AS d
+    "SELECT l.key, p.value, p.kind, p.object, p.property_id FROM (
+         SELECT 1 AS rank, 'osf' AS kind, o.osf_id AS object, o.property_id, o.value FROM osf_properties AS o
+             JOIN vms ON vms.osf_id = o.osf_id WHERE vms.id = $1
+         UNION ALL SELECT 2, 'di', d.di_id, d.property_id, d.value FROM di_properties AS d
              JOIN vm_runtimes AS r ON r.current_di_id = d.di_id WHERE r.vm_id = $1
-         UNION ALL SELECT 3, u.property_id, u.value FROM user_properties AS u JOIN vms ON vms.user_id = u.user_id
-             WHERE vms.id = $1
-         UNION ALL SELECT 4, v.property_id, v.value FROM vm_properties AS v WHERE v.vm_id = $1
+         UNION ALL SELECT 3, 'user', u.user_id, u.property_id, u.value FROM user_properties AS u
+             JOIN vms ON vms.user_id = u.user_id WHERE vms.id = $1
+         UNION ALL SELECT 4, 'vm', v.vm_id, v.property_id, v.value FROM vm_properties AS v WHERE v.vm_id = $1
      ) AS p JOIN qvd_object_properties_list AS q ON q.id = p.property_id
-     JOIN properties_list AS l ON l.id = q.property_id ORDER BY p.rank",
+     JOIN properties_list AS l ON l.id = q.property_id WHERE l.key NOT LIKE 'l7r.auth.%' ORDER BY p.rank",
 );
 const STANDING: Sql =
     Sql::new("read the own host", "SELECT state, blocked FROM host_runtimes WHERE host_id = $1");
@@ -196,11 +196,22 @@ fn failure(code: &str, text: &str) -> Failure {
     Failure::new(code, detail.strip_suffix('.').unwrap_or(detail))
 }
 
-/// Properties of OSF, image, user and VM in this order; later ones win (`spec/protocol.md` 5).
+/// Properties of OSF, image, user and VM in this order; later ones win (`spec/protocol.md` 5). Those by which users are
+/// authenticated are not for their desktops.
 pub async fn parameters(database: &Database, vm: VmId) -> Result<Vec<(String, String)>, Error> {
     let client = database.client().await?;
     let rows = PARAMETERS.query(&client, &[&vm.0]).await?;
-    rows.iter().map(|row| Ok((PARAMETERS.column(row, "key")?, PARAMETERS.column(row, "value")?))).collect()
+    let opened = |row| {
+        let (kind, stored): (String, String) =
+            (PARAMETERS.column(row, "kind")?, PARAMETERS.column(row, "value")?);
+        let place = vault::Place::Property {
+            kind: &kind,
+            object: PARAMETERS.column(row, "object")?,
+            property: PARAMETERS.column(row, "property_id")?,
+        };
+        Ok((PARAMETERS.column(row, "key")?, database.vault().open(place, &stored)?))
+    };
+    rows.iter().map(opened).collect()
 }
 
 /// How the own host stands; `None` if it has no row.

@@ -2,11 +2,13 @@
 
 use std::net::Ipv4Addr;
 
+use qvd_db::admin::properties;
 use qvd_db::deploy::{Deployment, ensure, seal, secrets};
 use qvd_db::node::{self, Ownership, Place};
 use qvd_db::secrets::Standing;
 use qvd_db::vault::PREFIX;
 use qvd_db::{Database, Settings, Vault, configs, router};
+use qvd_model::action::Object;
 use qvd_model::{DiId, Generation, HostId, OsfId, TenantId, VmId};
 use secrecy::ExposeSecret;
 use testbed::Scratch;
@@ -134,4 +136,55 @@ async fn plain_secrets_are_read_and_sealed_with_the_next_deployment_and_rotated_
     assert!(error.contains("setting my.secret of tenant -1") && error.contains("no key 00000000"), "{error}");
     assert_eq!(scratch.text("SELECT value FROM ssl_configs WHERE key = 'l7r.ssl.key'").await, after);
     assert_eq!(standing().await, Standing { sealed: 2, locked: 1, plain: 0 });
+}
+
+#[tokio::test]
+async fn secret_properties_are_sealed_and_opened_for_desktops() {
+    let scratch = Scratch::deployed("vault_properties").await;
+    scratch
+        .run(
+            "INSERT INTO users (id, login, tenant_id) VALUES (1, 'u', 1); \
+             INSERT INTO osfs (id, tenant_id, name, memory, use_overlay) VALUES (1, 1, 'o', 1, true); \
+             INSERT INTO vms (id, name, user_id, osf_id, di_tag) VALUES (7, 'v', 1, 1, 'default'); \
+             INSERT INTO vm_runtimes (vm_id, vm_state, user_state, blocked) VALUES (7, 'stopped', 'disconnected', false); \
+             INSERT INTO properties_list (id, tenant_id, key) VALUES (1, 1, 'share.password'), (2, 1, 'floor'), \
+             (3, 1, 'l7r.auth.plugin.totp.secret32'); \
+             INSERT INTO qvd_object_properties_list (id, property_id, qvd_object) VALUES (11, 1, 'user'), (12, 2, 'user'), \
+             (13, 3, 'user'), (14, 1, 'vm'); \
+             INSERT INTO user_properties (user_id, property_id, value) VALUES (1, 11, 'plain'), (1, 12, '3'), (1, 13, 'ABC'); \
+             INSERT INTO vm_properties (vm_id, property_id, value) VALUES (7, 14, 'of the VM')",
+        )
+        .await;
+    let directory = tempfile::tempdir().unwrap();
+    let [api, l7r] = ["qvd_api", "qvd_l7r"].map(|role| with_keys(&scratch, role, &directory));
+    let settings = Settings { vault: api.vault().clone(), ..scratch.settings.clone() };
+    // Those of an older database are found by their names and sealed with everything else.
+    assert_eq!(seal(&settings).await.unwrap(), 3);
+    let stored = "SELECT string_agg(left(value, 5), ' ' ORDER BY property_id) FROM \
+                  (TABLE user_properties UNION ALL TABLE vm_properties) AS p";
+    assert_eq!(scratch.text(stored).await, format!("{PREFIX} 3 {PREFIX} {PREFIX}"));
+    let found = router::parameters(&l7r, VmId(7)).await.unwrap();
+    let found: Vec<_> = found.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    // A desktop has no use for what its user logs in with.
+    assert_eq!(found.len(), 3, "{found:?}");
+    assert!(found.contains(&("floor", "3")) && found.contains(&("share.password", "plain")), "{found:?}");
+    assert_eq!(found.last(), Some(&("share.password", "of the VM")));
+    let client = api.client().await.unwrap();
+    let store = async |key: &str, value: Option<&str>| {
+        properties::store(api.vault(), &client, Object::User, 1, (11, key), value).await.unwrap();
+    };
+    store("share.password", Some("new")).await;
+    assert!(
+        router::parameters(&l7r, VmId(7)).await.unwrap().contains(&("share.password".into(), "new".into()))
+    );
+    // A value that is moved to another user opens no more.
+    scratch
+        .run(
+            "INSERT INTO users (id, login, tenant_id) VALUES (2, 'w', 1); UPDATE vms SET user_id = 2; \
+             UPDATE user_properties SET user_id = 2 WHERE property_id = 11",
+        )
+        .await;
+    let error = router::parameters(&l7r, VmId(7)).await.unwrap_err().to_string();
+    assert!(error.contains("property 11 of user 2") && error.contains("belongs elsewhere"), "{error}");
+    store("share.password", None).await;
 }

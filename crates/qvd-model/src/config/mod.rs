@@ -111,9 +111,13 @@ pub fn is_secret(name: &str) -> bool {
     own(name).map_or_else(|| sounds_secret(name), |known| known.secret)
 }
 
-fn sounds_secret(name: &str) -> bool {
+/// Parts of names of what is secret although nobody registered it.
+pub const SECRET_PARTS: [&str; 6] = ["password", "passwd", "secret", "salt", "token", "bindpass"];
+
+/// Whether the name of a custom property, or of a setting that is not registered, is that of a secret.
+pub fn sounds_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    ["password", "passwd", "secret", "salt", "token", "bindpass"].iter().any(|part| name.contains(part))
+    SECRET_PARTS.iter().any(|part| name.contains(part))
 }
 
 /// The secret that a value would show to whoever may read it: the first key in `${…}` that is one.

@@ -75,12 +75,13 @@ impl Rest {
     /// Reads the next page.
     async fn read(&mut self) -> Result<(), Refusal> {
         let Some(paging) = self.next.take() else { return Ok(()) };
-        let Request { checked, circumstances, acl_rules, precondition } = &*self.request;
+        let Request { checked, circumstances, acl_rules, precondition, vault } = &*self.request;
         let page = Request {
             checked: Checked { paging, limit: Some(MAX_LIMIT), ..checked.clone() },
             circumstances: circumstances.clone(),
             acl_rules: *acl_rules,
             precondition: precondition.clone(),
+            vault: vault.clone(),
         };
         if let Reply::Page { rows, last, .. } = execute::execute(&self.app, Arc::new(page)).await? {
             self.next = last.map(|row| Pages::After { row: Some(row), count: false });

@@ -47,6 +47,21 @@ pub(crate) const OWN: &str = "{own}";
 /// Stands for the condition that the property `l` may be seen.
 pub(crate) const VISIBLE_PROPERTY: &str = "{visible_property}";
 
+/// Stands for the value of the property `l` as it is shown.
+pub(crate) const SHOWN_VALUE: &str = "{shown_value}";
+
+/// What stands for a secret that is not shown.
+const MASK: &str = "**********";
+
+/// The value of the property `l`, or asterisks for a secret: one whose name says so, or that is sealed.
+pub(crate) fn shown_value() -> String {
+    let parts = qvd_model::config::SECRET_PARTS.join("|");
+    let prefix = crate::vault::PREFIX;
+    format!(
+        "CASE WHEN l.key ~* '({parts})' OR starts_with(stored.value, '{prefix}') THEN '{MASK}' ELSE stored.value END"
+    )
+}
+
 /// What is written for an object.
 pub(crate) struct Storage {
     /// The table of the object.
@@ -148,7 +163,7 @@ pub(crate) fn shown(object: Object, field: &str, expression: &str) -> String {
 macro_rules! stored_properties {
     ($table:literal, $column:literal, $id:literal) => {
         concat!(
-            "(SELECT coalesce(json_object_agg(l.id, json_build_object('key', l.key, 'value', stored.value, \
+            "(SELECT coalesce(json_object_agg(l.id, json_build_object('key', l.key, 'value', {shown_value}, \
              'tenant_id', l.tenant_id) ORDER BY l.id), '{}') FROM ",
             $table,
             " AS stored JOIN qvd_object_properties_list AS q ON q.id = stored.property_id \
