@@ -1,6 +1,7 @@
 //! `qvd up`, `status` and `down` on a machine: what they say, and what they leave.
 
 use std::fs;
+use std::time::Duration;
 
 use testbed::Cluster;
 use testbed::traces::assert_same;
@@ -59,6 +60,32 @@ fn a_daemon_that_dies_is_started_again_and_its_socket_stays() {
     let answer = String::from_utf8_lossy(&answer.stdout).into_owned();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}\n{}", cluster.logs());
     assert_ne!(cluster.process("qvd-l7r").unwrap(), Some(first));
+}
+
+#[test]
+fn a_setting_that_a_daemon_cannot_live_with_can_be_mended_by_qa4() {
+    let cluster = Cluster::new().unwrap();
+    let before = cluster.process("qvd-hkd").unwrap();
+    let set = ["config", "set", "tenant_id=-1,key=vm.network.ip.start,value=192.0.2.50"];
+    cluster.qa4(&set).unwrap().good("qa4 config set").unwrap();
+    cluster.qvd(&["down"]).unwrap().good("qvd down").unwrap();
+
+    let said = cluster.up().unwrap();
+    assert_eq!(said.code, Some(1), "{said:?}");
+    for words in ["qvd-hkd", "mend its configuration with qa4"] {
+        assert!(said.err.contains(words), "no `{words}` in {said:?}");
+    }
+    let status = cluster.qvd(&["status"]).unwrap();
+    assert!(status.out.contains("see its log"), "{status:?}");
+    let log = cluster.logs();
+    assert!(log.contains("vm.network.gateway"), "{log}");
+
+    let take_back = ["config", "key=vm.network.ip.start", "del"];
+    cluster.qa4(&take_back).unwrap().good("qa4 config del").unwrap();
+    let host = "select state from host_runtimes";
+    cluster.wait_for(host, "running", Duration::from_secs(60)).unwrap();
+    assert_ne!(cluster.process("qvd-hkd").unwrap(), before);
+    cluster.qvd(&["down"]).unwrap().good("qvd down").unwrap();
 }
 
 #[test]

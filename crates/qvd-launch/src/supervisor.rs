@@ -124,6 +124,8 @@ async fn with_network(
     let node_stop = CancellationToken::new();
     let program = std::env::current_exe().context("cannot tell where this program is")?;
     let mut orders = Orders::new();
+    let mut problems = Vec::new();
+    let mut mendable = false;
     for daemon in installation.daemons() {
         let plan = Arc::new(Plan {
             daemon,
@@ -142,15 +144,31 @@ async fn with_network(
         let ready = ready.unwrap_or_else(|_| {
             Err(anyhow::anyhow!("{} did not serve within {START_LIMIT:?}; see its log", daemon.program()))
         });
-        if let Err(error) = ready {
-            node_stop.cancel();
-            daemons.finish(DESKTOPS_LIMIT).await;
-            return Err(error);
+        match ready {
+            Ok(()) => mendable |= daemon == Daemon::Api,
+            // What it does not like may stand in the database, where only the API can mend it: it goes on being started.
+            Err(error) if mendable => problems.push(format!("{error:#}")),
+            Err(error) => {
+                node_stop.cancel();
+                daemons.finish(DESKTOPS_LIMIT).await;
+                return Err(error);
+            }
         }
     }
     let control = local_socket(&layout.control())?;
     daemons.spawn(control::serve(control, orders, daemons.token().clone()));
-    caller.say("ready", "all daemons serve");
+    if problems.is_empty() {
+        caller.say("ready", "all daemons serve");
+    } else {
+        let problems = problems.join("; ");
+        caller.say(
+            "partly",
+            &format!(
+                "{problems}; what serves stays up, and what does not is tried again: \
+                 mend its configuration with qa4, look with qvd status, or give up with qvd down"
+            ),
+        );
+    }
     // From here on nobody reads the pipe.
     caller.0 = None;
     stop.cancelled().await;

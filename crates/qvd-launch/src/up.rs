@@ -107,6 +107,7 @@ fn start_supervisor(layout: &Layout, out: &mut impl Write) -> Result<()> {
             Some(("step", text)) => writeln!(out, "{text}")?,
             Some(("error", text)) => problem = Some(text.to_owned()),
             Some(("ready", _)) => return Ok(()),
+            Some(("partly", text)) => bail!("{text}"),
             _ => {}
         }
     }
