@@ -37,7 +37,7 @@ async fn answers_are_data_and_pages_are_bound() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn credentials_in_an_address_work_and_are_kept_nowhere() {
-    let it = Installation::start("addresses").await;
+    let it = Installation::start("credentials").await;
     let secret: String = form_urlencoded::byte_serialize(PASSWORD.as_bytes()).collect();
     let login = format!("/api?action=current_admin_setup&login=admin&tenant=default&password={secret}");
     let opened = it.ask("GET", &login, &[], b"").await;
