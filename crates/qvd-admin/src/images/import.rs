@@ -86,8 +86,6 @@ pub(super) async fn begin(
     app.tasks.spawn(async move {
         let mut part = part;
         let outcome = bring_in(&app2, &image, &mut part, source, sha256).await;
-        // Of an image whose row says that it failed nothing is left; one that is in its place is ours until its row says so.
-        let _claim = outcome.is_ok().then_some(part);
         settle(&app2, &circumstances, &image.identity, outcome).await;
     });
     Ok(id)

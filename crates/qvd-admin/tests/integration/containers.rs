@@ -8,7 +8,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::images::files_in;
+use crate::images::files_left_in;
 use crate::{Installation, code, image_file};
 
 fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
@@ -81,7 +81,7 @@ async fn a_container_image_becomes_one_archive() {
     let wanted = [("etc/hostname", "new"), ("sbin/init", "init")];
     let wanted: BTreeMap<_, _> = wanted.map(|(path, text)| (path.to_owned(), text.to_owned())).into();
     let images = ["10000-staged.tar", "10001-staged.tar", "10002-sent.tar"];
-    assert_eq!(files_in(&it.path("images")), images);
+    assert_eq!(files_left_in(&it.path("images")).await, images);
     for image in images {
         assert_eq!(contents(&it.path("images").join(image)), wanted, "{image}");
     }
@@ -110,6 +110,6 @@ async fn a_container_image_becomes_one_archive() {
         assert!(text.contains("registries are not asked"), "{text}");
         assert!([2240, 6330].contains(&code(refused)), "{text}");
     }
-    assert_eq!(files_in(&it.path("images")), images);
+    assert_eq!(files_left_in(&it.path("images")).await, images);
     it.stop().await;
 }

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
-use crate::images::files_in;
+use crate::images::{files_in, files_left_in};
 use crate::{Installation, code, image_file};
 
 /// A server of files, by HTTP and by HTTPS.
@@ -212,7 +212,7 @@ async fn what_is_not_allowed_is_not_asked() {
         assert_eq!(code(it.qa4(&["di", "new", &url]).await), status, "{path}");
         assert_eq!(it.imported().await["error_code"], status, "{path}");
     }
-    assert!(files_in(&it.path("images")).is_empty());
+    assert!(files_left_in(&it.path("images")).await.is_empty());
     // Something else has the name that the image would get.
     fs::create_dir_all(it.path("images/10002-one.tar.gz/full")).unwrap();
     assert_eq!(code(it.qa4(&["di", "new", &format!("url={one},osf=office")]).await), 2261);

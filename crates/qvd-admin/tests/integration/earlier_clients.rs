@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::net::UnixStream;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::images::files_in;
+use crate::images::files_left_in;
 use crate::{Installation, PASSWORD, image_file};
 
 /// They put every value of a filter into a list, and the whole into a group in a group.
@@ -112,7 +112,7 @@ async fn a_staged_file_is_imported_by_a_websocket() {
         assert_eq!(end["status"], status, "{change:?}: {end}");
         assert!(end["message"].as_str().is_some_and(|text| !text.is_empty()), "{end}");
     }
-    assert_eq!(files_in(&it.path("images")), ["10000-one.tar.gz"]);
+    assert_eq!(files_left_in(&it.path("images")).await, ["10000-one.tar.gz"]);
 
     // A page of somebody else could start an import with the session of an administrator who looks at it.
     let handshake = [
